@@ -1,0 +1,61 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Label sets: ids, names and display colours."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+UNLABELLED = 255
+"""Label id of a pixel without a class (vision_msgs' own rule)."""
+
+
+@dataclass(frozen=True)
+class Taxonomy:
+    """
+    An ordered label set; a class's id is its place in `names`.
+
+    Attributes:
+        name: what the label set is called in messages and reports.
+        names: class names, by id.
+        colors: RGB display colours in [0, 255], by id.
+
+    """
+
+    name: str
+    names: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def id_of(self, name: str) -> int:
+        """Return the id of class `name`; ValueError names the known classes otherwise."""
+        if name not in self.names:
+            raise ValueError(f"unknown class '{name}'; {self.name} has {', '.join(self.names)}")
+        return self.names.index(name)
+
+    def ids_of(self, names: Sequence[str]) -> tuple[int, ...]:
+        """Return the ids of `names`, in that order; ValueError as `id_of`."""
+        return tuple(self.id_of(name) for name in names)
+
+    def palette(self) -> np.ndarray:
+        """Return RGB colours (256, 3) uint8 by label id; black for ids without a class."""
+        palette = np.zeros((256, 3), np.uint8)
+        palette[: len(self.colors)] = self.colors
+        return palette
+
+    def colorize(self, label: np.ndarray) -> np.ndarray:
+        """Paint a label image (H, W) uint8 as RGB (H, W, 3) uint8."""
+        return self.palette()[label]
+
+
+LUNAR_TERRAIN = Taxonomy(
+    name='LuSNAR terrain',
+    names=('regolith', 'crater', 'rock', 'mountain', 'sky'),
+    colors=((187, 70, 156), (120, 0, 200), (232, 250, 80), (173, 69, 31), (34, 201, 248)),
+)
+"""LuSNAR's five classes with the colours of its label images (arXiv 2407.06512)."""
+
+SKY = LUNAR_TERRAIN.id_of('sky')

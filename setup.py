@@ -1,0 +1,28 @@
+"""Build lunar_perception for colcon (ament_python), uv and pip alike."""
+
+from glob import glob
+
+from setuptools import find_packages, setup
+
+package_name = 'lunar_perception'
+
+setup(
+    name=package_name,
+    version='0.1.0',
+    packages=find_packages(include=[package_name, f'{package_name}.*']),
+    package_data={package_name: ['weights/*/*', 'py.typed', 'report.html.jinja']},
+    python_requires='>=3.11,<3.14',
+    data_files=[
+        ('share/ament_index/resource_index/packages', [f'resource/{package_name}']),
+        (f'share/{package_name}', ['package.xml']),
+        (f'share/{package_name}/launch', glob('launch/*.launch.py')),
+        (f'share/{package_name}/config', glob('config/*.*')),
+    ],
+    zip_safe=False,
+    entry_points={
+        'console_scripts': [
+            'lunar-perception = lunar_perception.cli:main',
+            'unified_node = lunar_perception.nodes.unified_node:main',
+        ],
+    },
+)
