@@ -9,9 +9,13 @@ package_name = 'lunar_perception'
 setup(
     name=package_name,
     version='0.1.0',
-    packages=find_packages(include=[package_name, f'{package_name}.*']),
-    package_data={package_name: ['weights/*/*', 'py.typed', 'report.html.jinja']},
+    license='Apache-2.0',
     python_requires='>=3.11,<3.14',
+    packages=[
+        *find_packages(include=[package_name, f'{package_name}.*']),
+        f'{package_name}.weights.rover',  # no code; named so that setuptools takes the folder
+    ],
+    package_data={'': ['*.jinja', 'py.typed'], f'{package_name}.weights.rover': ['*']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{package_name}']),
         (f'share/{package_name}', ['package.xml']),
