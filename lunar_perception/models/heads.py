@@ -1,0 +1,202 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Detail stem, pyramid decoder and prediction heads: feature maps in, maps out."""
+
+from collections.abc import Sequence
+from math import log
+
+import torch
+from torch import nn, Tensor
+from torch.nn import functional as F
+
+MIN_DEPTH = 0.3
+"""Nearest depth in metres that the log-depth head answers."""
+
+
+def upsample(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize maps (B, C, h, w) bilinearly to `size` = (H, W)."""
+    return F.interpolate(x, size=tuple(size), mode='bilinear', align_corners=False)
+
+
+def conv_norm(in_channels: int, out_channels: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+    """Return a 3×3 convolution, BatchNorm and ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(
+            in_channels, out_channels, 3, stride, padding=dilation, dilation=dilation, bias=False
+        ),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=False),
+    )
+
+
+class Residual(nn.Module):
+    """Two 3×3 convolutions with BatchNorm around a skip."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = conv_norm(channels, channels)
+        self.second = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.second(self.first(x)))
+
+
+class DetailStem(nn.Module):
+    """
+    A convolutional stem on the image itself: (B, 3, H, W) to one map a level.
+
+    Level i has `channels[i]` channels at stride 2^(i+1). It keeps the edges of small rocks, which
+    patches of 16 pixels blur.
+    """
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        levels = []
+        previous = 3
+        for i, width in enumerate(channels):
+            down = conv_norm(previous, width, stride=2)
+            levels.append(nn.Sequential(down, Residual(width)) if i else down)
+            previous = width
+        self.levels = nn.ModuleList(levels)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        maps = []
+        x = images
+        for level in self.levels:
+            x = level(x)
+            maps.append(x)
+        return maps
+
+
+class Reassemble(nn.Module):
+    """LayerNorm, 1×1 projection and resampling of an encoder's map to another stride (DPT)."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, target: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(in_channels, eps=1e-6)
+        self.project = nn.Linear(in_channels, out_channels)
+        self.resample: nn.Module = nn.Identity()
+        if target < stride:
+            factor = stride // target
+            self.resample = nn.ConvTranspose2d(out_channels, out_channels, factor, factor)
+        elif target > stride:
+            self.resample = nn.Conv2d(out_channels, out_channels, 3, target // stride, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.project(self.norm(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+        return self.resample(x.contiguous())
+
+
+class PyramidDecoder(nn.Module):
+    """
+    Four encoder maps and the stem's maps fused into one map at stride 2.
+
+    The encoder's maps are reassembled at strides 4, 8, 16, 32 (DPT, arXiv 2103.13413, section 3),
+    joined by the stem's maps of the same stride, and fused from coarse to fine; the stem's
+    stride-2 map joins last. The result is (B, detail[0], H / 2, W / 2).
+    """
+
+    def __init__(
+        self, channels: Sequence[int], strides: Sequence[int], width: int, detail: Sequence[int]
+    ) -> None:
+        super().__init__()
+        self.reassemble = nn.ModuleList(
+            Reassemble(in_channels, width, stride, 4 << i)
+            for i, (in_channels, stride) in enumerate(zip(channels, strides, strict=True))
+        )
+        self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in detail[1 : 1 + len(channels)])
+        self.refine = nn.ModuleList(Residual(width) for _ in channels)
+        self.narrow = nn.Conv2d(width, detail[0], 1)
+        self.join = conv_norm(2 * detail[0], detail[0])
+
+    def forward(self, maps: Sequence[Tensor], details: Sequence[Tensor]) -> Tensor:
+        levels = [module(x) for module, x in zip(self.reassemble, maps, strict=True)]
+        for i, (lateral, detail) in enumerate(zip(self.lateral, details[1:], strict=False)):
+            levels[i] = levels[i] + lateral(detail)
+        x = self.refine[-1](levels[-1])
+        for level, refine in zip(reversed(levels[:-1]), reversed(self.refine[:-1]), strict=True):
+            x = refine(level + upsample(x, level.shape[-2:]))
+        x = upsample(self.narrow(x), details[0].shape[-2:])
+        return self.join(torch.cat((x, details[0]), dim=1))
+
+
+class SegmentationHead(nn.Sequential):
+    """The paper's head: 3×3 convolution, BatchNorm, ReLU, then 1×1 to the classes' logits."""
+
+    def __init__(self, in_channels: int, width: int, classes: int) -> None:
+        super().__init__(conv_norm(in_channels, width), nn.Conv2d(width, classes, 1))
+
+
+class LogDepthHead(nn.Module):
+    """
+    Depth and its uncertainty from features (B, C, h, w).
+
+    `forward(features, size)` returns metres (B, 1, H, W), smoothly held within [MIN_DEPTH,
+    max_depth], and the log of the Laplace scale of log-depth, held within about [−5, 1]. Both are
+    interpolated as logs and computed in float32, whatever autocast says.
+    """
+
+    def __init__(self, in_channels: int, width: int, max_depth: float) -> None:
+        super().__init__()
+        self.log_range = (log(MIN_DEPTH), log(max_depth))
+        self.features = conv_norm(in_channels, width)
+        self.predict = nn.Conv2d(width, 2, 1)
+        # Start from a rover's typical view: 8 m away, uncertain by a third.
+        nn.init.trunc_normal_(self.predict.weight, std=0.02)
+        with torch.no_grad():
+            self.predict.bias.copy_(torch.tensor([log(8.0), log(0.3)]))
+
+    def forward(self, features: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+        prediction = self.predict(self.features(features))
+        with torch.autocast(prediction.device.type, enabled=False):
+            log_depth, log_scale = upsample(prediction.float(), size).split(1, dim=1)
+            depth = soft_clamp(log_depth, *self.log_range).exp()
+            return depth, soft_clamp(log_scale, -5.0, 1.0)
+
+
+def soft_clamp(x: Tensor, low: float, high: float) -> Tensor:
+    """Hold x within [low, high], smoothly, so that a gradient is left outside."""
+    x = high - F.softplus(high - x, beta=4)
+    return low + F.softplus(x - low, beta=4)
+
+
+class GatedAttention(nn.Module):
+    """A gate on channels, from their global mean, then one on places, from the channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channel = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(channels, channels // 8, 1),
+            nn.ReLU(inplace=False),
+            nn.Conv2d(channels // 8, channels, 1),
+        )
+        self.place = nn.Conv2d(2, 1, 7, padding=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * self.channel(x).sigmoid()
+        summary = torch.cat((x.mean(1, keepdim=True), x.amax(1, keepdim=True)), dim=1)
+        return x * self.place(summary).sigmoid()
+
+
+class DilatedDepthHead(nn.Module):
+    """
+    The paper's depth head: dilated convolutions, an attention block and a skip.
+
+    `forward(features (B, C, h, w), size)` returns metres (B, 1, H, W), sigmoid × max_depth.
+    """
+
+    def __init__(self, in_channels: int, width: int, max_depth: float) -> None:
+        super().__init__()
+        self.max_depth = max_depth
+        self.project = conv_norm(in_channels, width)
+        self.dilated = nn.Sequential(*(conv_norm(width, width, dilation=d) for d in (2, 4, 8)))
+        self.attention = GatedAttention(width)
+        self.predict = nn.Conv2d(width, 1, 1)
+
+    def forward(self, features: Tensor, size: Sequence[int]) -> Tensor:
+        x = self.project(features)
+        x = x + self.attention(self.dilated(x))
+        return self.max_depth * upsample(self.predict(x).float(), size).sigmoid()
