@@ -1,0 +1,83 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: `python -m train COMMAND`."""
+
+from argparse import ArgumentParser
+from dataclasses import dataclass
+from pathlib import Path
+import sys
+from typing import Annotated
+
+import tyro
+
+from train.config import load_config, smoke, TrainConfig
+
+
+@dataclass(frozen=True)
+class UnifiedCommand:
+    """
+    Train the unified network on scenes in LuSNAR's layout.
+
+    Attributes:
+        config: YAML file, see train/configs/.
+        output: folder of the run.
+        data: folder of scenes (Moon_1, …); with --smoke, a few are generated where absent.
+        resume: go on from the run's last checkpoint.
+        smoke: a few steps through everything.
+        train: what the YAML file says, to be overridden.
+
+    """
+
+    config: Path
+    output: Path
+    train: Annotated[TrainConfig, tyro.conf.arg(name='')]
+    data: Path | None = None
+    resume: bool = False
+    smoke: bool = False
+
+
+def unified(arguments: list[str]) -> None:
+    """Run `python -m train unified`."""
+    first = ArgumentParser(add_help=False)
+    first.add_argument('--config', type=Path)
+    path = first.parse_known_args(arguments)[0].config
+    default = load_config(TrainConfig, path) if path else TrainConfig(steps=1)
+    command = tyro.cli(
+        UnifiedCommand,
+        prog='python -m train unified',
+        args=arguments,
+        default=UnifiedCommand(tyro.MISSING, tyro.MISSING, default),
+    )
+    from train.unified import train_unified
+
+    config = smoke(command.train) if command.smoke else command.train
+    data = command.data
+    if data is None:
+        if not command.smoke:
+            raise ValueError('--data is missing: a folder of scenes, as `lunar-perception synth`')
+        from train.smoke import generate_scenes
+
+        data = generate_scenes(command.output / 'scenes')
+    figures = train_unified(config, data, command.output, resume=command.resume)
+    for name, value in figures.items():
+        print(f'{name:20} {value:.4f}')
+
+
+COMMANDS = {'unified': unified}
+
+
+def main() -> int:
+    """Run the command that the arguments name; 1 with one line when it can not be done."""
+    if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
+        print(f'usage: python -m train {{{",".join(COMMANDS)}}} --help', file=sys.stderr)
+        return 2
+    try:
+        COMMANDS[sys.argv[1]](sys.argv[2:])
+    except (OSError, ValueError, RuntimeError) as error:
+        print(f'train: {error}', file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

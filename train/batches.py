@@ -1,0 +1,119 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Batches as a function of seed and step: nothing to save, any number of workers, any resume."""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from lunar_perception.taxonomy import LUNAR_TERRAIN
+from train.augment import augment, AugmentConfig
+from train.frames import Frames
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+RARE = LUNAR_TERRAIN.ids_of(('crater', 'rock'))
+
+
+class Batch(NamedTuple):
+    """
+    What a training step sees.
+
+    Attributes:
+        images: (B, 3, S, S) float32 RGB, ImageNet-normalised.
+        label: (B, S, S) int64, 255 = unlabelled.
+        depth: (B, 1, S, S) float32 metres for the canonical camera, +Inf sky, NaN unknown.
+        names: scene/stamp of each frame.
+
+    """
+
+    images: Tensor
+    label: Tensor
+    depth: Tensor
+    names: list[str]
+
+    def to(self, device: torch.device) -> 'Batch':
+        """Return the batch on another device."""
+        images, label, depth, names = self
+        return Batch(
+            images.to(device, non_blocking=True),
+            label.to(device, non_blocking=True),
+            depth.to(device, non_blocking=True),
+            names,
+        )
+
+
+class TrainingBatches(Dataset[Batch]):
+    """
+    Item k is the batch of step k.
+
+    Without `rare_sampling` every epoch is a permutation of the frames, else each place in a
+    batch is drawn with weight 1 + rare_sampling · min(1, share / mean share), summed over the
+    rare classes.
+    """
+
+    def __init__(
+        self,
+        frames: Frames,
+        indices: np.ndarray,
+        *,
+        size: int,
+        batch_size: int,
+        canonical_focal: float,
+        augmentation: AugmentConfig,
+        rare_sampling: float,
+        seed: int,
+    ) -> None:
+        self.frames, self.indices = frames, indices
+        self.size, self.batch_size = size, batch_size
+        self.canonical_focal, self.augmentation = canonical_focal, augmentation
+        self.seed = seed
+        share = frames.share[indices][:, list(RARE)]
+        wanted = np.minimum(1, share / np.maximum(share.mean(0), 1e-9)).sum(1)
+        weight = 1 + rare_sampling * wanted
+        self.probability = weight / weight.sum() if rare_sampling else None
+
+    def frame_index(self, place: int) -> int:
+        """Return which frame stands at a place in the endless sequence of samples."""
+        count = len(self.indices)
+        if self.probability is not None:
+            draw = np.random.default_rng((self.seed, 1, place))
+            return int(self.indices[draw.choice(count, p=self.probability)])
+        epoch, position = divmod(place, count)
+        order = np.random.default_rng((self.seed, 2, epoch)).permutation(count)
+        return int(self.indices[order[position]])
+
+    def __getitem__(self, step: int) -> Batch:
+        cv2.setNumThreads(0)  # a worker has one core; elsewhere the network wants the others
+        samples = []
+        places = range(step * self.batch_size, (step + 1) * self.batch_size)
+        chosen = [self.frame_index(place) for place in places]
+        for place, i in zip(places, chosen, strict=True):
+            image, label, depth, focal = augment(
+                self.frames.image[i],
+                self.frames.label[i],
+                self.frames.depth[i],
+                float(self.frames.focal[i]),
+                self.size,
+                self.augmentation,
+                np.random.default_rng((self.seed, 3, place)),
+            )
+            samples.append((image, label, depth * (self.canonical_focal / focal)))
+        return collate(samples, [self.frames.names[i] for i in chosen])
+
+
+def collate(samples: list[tuple[np.ndarray, np.ndarray, np.ndarray]], names: list[str]) -> Batch:
+    """Join (image in [0, 1], label, canonical depth) samples into a batch."""
+    images, labels, depths = (np.stack(part) for part in zip(*samples, strict=True))
+    images = (images - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_STD)
+    return Batch(
+        torch.from_numpy(images.astype(np.float32)).permute(0, 3, 1, 2).contiguous(),
+        torch.from_numpy(labels.astype(np.int64)),
+        torch.from_numpy(depths.astype(np.float32))[:, None],
+        names,
+    )

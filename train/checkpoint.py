@@ -1,0 +1,82 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The state of a run in one safetensors file: weights, averages, optimiser, step."""
+
+from dataclasses import dataclass
+import json
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+import torch
+from torch import nn, Tensor
+
+from lunar_perception.atomic import atomic_path
+from train.optim import AveragedModel
+
+
+@dataclass(frozen=True)
+class RunState:
+    """
+    What a run goes on from, besides tensors.
+
+    No random state is among it: batches and dropout are functions of seed and step.
+
+    Attributes:
+        step: steps done.
+        seconds: time spent on them.
+        best: best score of an evaluation so far.
+
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    best: float = float('-inf')
+
+
+def save_checkpoint(
+    path: Path,
+    model: nn.Module,
+    averaged: AveragedModel,
+    optimizer: torch.optim.Optimizer,
+    state: RunState,
+) -> None:
+    """Write the whole state; the file at `path` is either the old one or the new one."""
+    tensors = {f'model.{name}': tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f'averaged.{name}': t for name, t in averaged.model.state_dict().items()}
+    for i, values in optimizer.state_dict()['state'].items():
+        tensors |= {f'optimizer.{i}.{name}': tensor for name, tensor in values.items()}
+    # safetensors refuses tensors that share memory or are strided.
+    tensors = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={'state': json.dumps(vars(state))})
+
+
+def load_checkpoint(
+    path: Path, model: nn.Module, averaged: AveragedModel, optimizer: torch.optim.Optimizer
+) -> RunState:
+    """
+    Load what `save_checkpoint` wrote into the three, and return the rest.
+
+    Raises FileNotFoundError when there is none, ValueError when it is of another network.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f'{path} does not exist; start without --resume')
+    parts: dict[str, dict[str, Tensor]] = {'model': {}, 'averaged': {}, 'optimizer': {}}
+    with safe_open(path, framework='pt') as file:
+        state = RunState(**json.loads(file.metadata()['state']))
+        for key in file.keys():  # noqa: SIM118 (not a mapping)
+            part, _, name = key.partition('.')
+            parts[part][name] = file.get_tensor(key)
+    try:
+        model.load_state_dict(parts['model'])
+        averaged.model.load_state_dict(parts['averaged'])
+    except RuntimeError as error:
+        raise ValueError(f'{path} is a checkpoint of another network: {error}') from error
+    whole = optimizer.state_dict()
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in parts['optimizer'].items():
+        number, _, name = key.partition('.')
+        moments.setdefault(int(number), {})[name] = tensor
+    optimizer.load_state_dict({**whole, 'state': moments})
+    return state

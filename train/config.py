@@ -1,0 +1,219 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+What there is to configure in a training run: frozen dataclasses, filled from YAML.
+
+Every key of the YAML file is a field below, and can be overridden on the command line by its
+dotted name: `--optimizer.learning-rate 3e-4`.
+"""
+
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_args, get_type_hints, Literal, TypeVar
+
+import yaml
+
+from train.augment import AugmentConfig
+
+T = TypeVar('T')
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """
+    Which frames are learnt from.
+
+    Attributes:
+        cache_size: side in pixels at which frames are kept for training.
+        cache: folder of the cache; None = beside the data.
+        held_out: scenes for validation; empty = every fifth scene.
+        batch_size: frames a step.
+        workers: processes that prepare batches; 0 = none besides the main one.
+        rare_sampling: how much more often frames with craters and rocks are drawn; 0 = every
+            frame once an epoch.
+        eval_frames: held-out frames scored during training, spread evenly; all at the end.
+
+    """
+
+    cache_size: int = 320
+    cache: Path | None = None
+    held_out: tuple[str, ...] = ()
+    batch_size: int = 8
+    workers: int = 0
+    rare_sampling: float = 0.0
+    eval_frames: int = 64
+
+    def __post_init__(self) -> None:
+        _require(self.cache_size > 0, 'data.cache_size must be positive')
+        _require(self.batch_size > 0, 'data.batch_size must be positive')
+        _require(self.rare_sampling >= 0, 'data.rare_sampling must not be negative')
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """
+    Weight of each term; a term of weight 0 is not computed.
+
+    Attributes:
+        cross_entropy, lovasz: on labels.
+        class_balance: power p of the class weights share^−p in the cross-entropy; 0 = equal.
+        l1: on depth divided by the model's `max_depth`, clipped to [0, 1].
+        silog, gradient: on log-depth.
+        laplace: on log-depth and its predicted spread.
+
+    """
+
+    cross_entropy: float = 1.0
+    lovasz: float = 0.0
+    class_balance: float = 0.0
+    l1: float = 0.0
+    silog: float = 0.0
+    gradient: float = 0.0
+    laplace: float = 0.0
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """
+    How the weights move.
+
+    Attributes:
+        name: 'adam' (weight decay as L2 in the gradient, the paper's) or 'adamw'.
+        learning_rate: at its peak.
+        weight_decay: on matrices and kernels; the paper's Adam decays everything.
+        layer_decay: factor of the learning rate from one encoder block to the one before it.
+        warmup_steps: linear rise from 0.
+        cosine: fall along a cosine to 0 at the end; else constant.
+        clip: largest norm of the gradient; 0 = not clipped.
+        ema: decay of the averaged weights that are evaluated and saved; 0 = the weights
+            themselves.
+
+    """
+
+    name: Literal['adam', 'adamw'] = 'adamw'
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    layer_decay: float = 1.0
+    warmup_steps: int = 0
+    cosine: bool = True
+    clip: float = 1.0
+    ema: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(self.learning_rate > 0, 'optimizer.learning_rate must be positive')
+        _require(0 < self.layer_decay <= 1, 'optimizer.layer_decay must lie in (0, 1]')
+        _require(0 <= self.ema < 1, 'optimizer.ema must lie in [0, 1)')
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """
+    A training run of the unified network.
+
+    Attributes:
+        model: configuration of the network.
+        size: side in pixels of the network's input; None = the model's `input_size`.
+        epochs, steps, minutes: how long; the one that is set counts, `minutes` by the clock of
+            the run (the only one that does not repeat bit for bit).
+        evaluate_every: steps between evaluations, each with a checkpoint.
+        seed: of everything random.
+        device: 'auto', 'cpu', 'cuda', …
+        precision: 'fp32' or 'bf16' (autocast, on a GPU).
+
+    """
+
+    model: Literal['rover', 'base', 'paper'] = 'rover'
+    size: int | None = None
+    epochs: float | None = None
+    steps: int | None = None
+    minutes: float | None = None
+    evaluate_every: int = 200
+    seed: int = 0
+    device: str = 'auto'
+    precision: Literal['fp32', 'bf16'] = 'fp32'
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+    def __post_init__(self) -> None:
+        given = [n for n in ('epochs', 'steps', 'minutes') if getattr(self, n) is not None]
+        _require(len(given) == 1, f'set one of epochs, steps, minutes; got {given or "none"}')
+        _require(self.evaluate_every > 0, 'evaluate_every must be positive')
+
+
+def load_config(kind: type[T], path: Path) -> T:
+    """
+    Return the frozen dataclass `kind` filled from the YAML file at `path`.
+
+    Raises FileNotFoundError, or ValueError that names file, key and what would do.
+    """
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f'{path}: not YAML: {error}') from error
+    try:
+        return _fill(kind, values, '')
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from error
+
+
+def _fill(kind: type[T], values: Any, prefix: str) -> T:
+    _require(isinstance(values, dict), f'{prefix or "the file"} must be a mapping of keys')
+    hints = get_type_hints(kind)
+    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    filled = {}
+    for key, value in values.items():
+        if key not in known:
+            near = get_close_matches(str(key), known, 1)
+            hint = f"did you mean '{near[0]}'?" if near else f'known: {", ".join(known)}'
+            raise ValueError(f"unknown key '{prefix}{key}'; {hint}")
+        filled[key] = _convert(hints[key], value, f'{prefix}{key}')
+    return kind(**filled)
+
+
+def _convert(hint: Any, value: Any, key: str) -> Any:
+    if is_dataclass(hint):
+        return _fill(hint, value, f'{key}.')
+    choices = get_args(hint) or (hint,)
+    if value is None and type(None) in choices:
+        return None
+    if isinstance(value, list) and Ellipsis in choices:
+        return tuple(str(item) for item in value)
+    if value in [c for c in choices if isinstance(c, str)]:
+        return value
+    for kind in choices:
+        if kind is bool and isinstance(value, bool):
+            return value
+        if kind is int and type(value) is int:
+            return value
+        # YAML reads 1e-4, without a point, as text.
+        if kind is float and type(value) in (int, float, str):
+            try:
+                return float(value)
+            except ValueError:
+                continue
+        if kind in (str, Path) and isinstance(value, str):
+            return kind(value)
+    wanted = ' or '.join(getattr(choice, '__name__', repr(choice)) for choice in choices)
+    raise ValueError(f'{key} = {value!r} should be {wanted}')
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def smoke(config: TrainConfig) -> TrainConfig:
+    """Return `config` cut to a few steps: the whole path in a minute or two, to no effect."""
+    return replace(
+        config,
+        size=224,
+        epochs=None,
+        steps=12,
+        minutes=None,
+        evaluate_every=6,
+        data=replace(config.data, cache_size=256, batch_size=2, workers=0, eval_frames=4),
+        optimizer=replace(config.optimizer, warmup_steps=2),
+    )

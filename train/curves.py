@@ -1,0 +1,28 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Loss curves as a picture."""
+
+import json
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from lunar_perception.atomic import atomic_path
+
+
+def draw_curves(log: Path, picture: Path) -> None:
+    """Draw the figures of a log.jsonl over the steps as a PNG: training left, held-out right."""
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    figure = Figure(figsize=(12, 4.5), layout='constrained')
+    for axes, part in zip(figure.subplots(1, 2), ('train', 'held_out'), strict=True):
+        own = [row for row in rows if row['part'] == part]
+        names = [n for n in (own[0] if own else {}) if n not in ('step', 'seconds', 'part')]
+        for name in names:
+            if name not in ('learning_rate', 'gradient_norm', 'rmse'):
+                axes.plot([row['step'] for row in own], [row.get(name) for row in own], label=name)
+        axes.set(title=part.replace('_', ' '), xlabel='step')
+        axes.grid(alpha=0.3)
+        if names:
+            axes.legend(fontsize='small')
+    with atomic_path(picture) as temporary:
+        figure.savefig(temporary, format='png', dpi=110)

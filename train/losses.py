@@ -1,0 +1,138 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Losses on labels and on depth, the paper's and ours.
+
+Shapes: logits (B, C, H, W) float, label (B, H, W) int64 with 255 = unlabelled, depth and truth
+(B, 1, H, W) float, all of one size (see `upsample_to`). Depth truth that is not finite or not
+positive (sky is +Inf, unknown NaN) takes no part. Where nothing is left to learn from, a loss is
+0 with zero gradients.
+"""
+
+from math import log
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lunar_perception.taxonomy import UNLABELLED
+
+
+def upsample_to(prediction: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize (B, C, h, w) bilinearly to the truth's `size` = (H, W), as section 4.3 does."""
+    if prediction.shape[-2:] == size:
+        return prediction
+    return F.interpolate(prediction, size=size, mode='bilinear', align_corners=False)
+
+
+def valid_depth(truth: Tensor) -> Tensor:
+    """Return where depth truth can be learnt from: finite and positive; bool, as `truth`."""
+    return torch.isfinite(truth) & (truth > 0)
+
+
+def cross_entropy(logits: Tensor, label: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """
+    Cross-entropy, −Σ_c w_c y_c log ŷ_c (section 4.3; the paper has w = 1).
+
+    Reduction: mean over labelled pixels of the batch, with weights divided by their sum.
+    Mask: label ≠ 255. `class_weights` is (C,).
+    """
+    if not (label != UNLABELLED).any():
+        return logits.sum() * 0
+    return F.cross_entropy(logits, label, weight=class_weights, ignore_index=UNLABELLED)
+
+
+def lovasz_softmax(logits: Tensor, label: Tensor) -> Tensor:
+    """
+    Lovász-softmax (Berman et al., CVPR 2018, eq. 11): a convex surrogate of 1 − mIoU.
+
+    For class c the errors m_c = |y_c − ŷ_c| over all pixels, sorted from large to small, are
+    weighted by the growth of the Jaccard loss 1 − |∩| / |∪| as pixels enter one by one.
+    Reduction: mean over the classes present in the batch. Mask: label ≠ 255.
+    """
+    labelled = label != UNLABELLED
+    truth = label[labelled]
+    probability = logits.softmax(1).movedim(1, -1)[labelled]
+    losses = []
+    for class_id in torch.unique(truth):
+        foreground = (truth == class_id).to(probability.dtype)
+        errors, order = (foreground - probability[:, class_id]).abs().sort(descending=True)
+        foreground = foreground[order]
+        total = foreground.sum()
+        intersection = total - foreground.cumsum(0)
+        union = total + (1 - foreground).cumsum(0)
+        jaccard = 1 - intersection / union
+        growth = torch.cat((jaccard[:1], jaccard[1:] - jaccard[:-1]))
+        losses.append(errors @ growth)
+    return torch.stack(losses).mean() if losses else logits.sum() * 0
+
+
+def l1_depth(depth: Tensor, truth: Tensor) -> Tensor:
+    """
+    L1 depth, 1/N Σ |d_i − d̂_i| (section 4.3), in the unit of both arguments.
+
+    Reduction: mean over valid pixels of the batch. Mask: `valid_depth`.
+    """
+    valid = valid_depth(truth)
+    if not valid.any():
+        return depth.sum() * 0
+    return (depth[valid] - truth[valid]).abs().mean()
+
+
+def silog(depth: Tensor, truth: Tensor, variance_focus: float = 0.5) -> Tensor:
+    """
+    Scale-invariant log error (Eigen et al., NeurIPS 2014, eq. 4), its square root.
+
+    √(1/N Σ g² − λ (1/N Σ g)²), g = log d̂ − log d, λ = `variance_focus`.
+    Reduction: per image over valid pixels, then mean over images that have any.
+    Mask: `valid_depth`.
+    """
+    residual, weight = _log_residual(depth, truth)
+    count = weight.sum((1, 2, 3))
+    mean = residual.sum((1, 2, 3)) / count.clamp(min=1)
+    mean_square = residual.square().sum((1, 2, 3)) / count.clamp(min=1)
+    # The floor keeps the root's slope finite at a perfect prediction.
+    error = (mean_square - variance_focus * mean.square()).clamp(min=1e-8).sqrt()
+    seen = count > 0
+    return (error * seen).sum() / seen.sum().clamp(min=1)
+
+
+def gradient_matching(depth: Tensor, truth: Tensor, scales: int = 4) -> Tensor:
+    """
+    Multi-scale gradient matching on log-depth (Li and Snavely, CVPR 2018, eq. 4).
+
+    Σ_k 1/N_k Σ (|∂x g_k| + |∂y g_k|) / scales, where g_k is log d̂ − log d at every 2^k-th pixel.
+    Reduction: mean over neighbouring pairs in the batch, each scale alike.
+    Mask: pairs of which both pixels are in `valid_depth`.
+    """
+    residual, weight = _log_residual(depth, truth)
+    total = depth.sum() * 0
+    for k in range(scales):
+        g, w = residual[..., :: 2**k, :: 2**k], weight[..., :: 2**k, :: 2**k]
+        pair_x, pair_y = w[..., 1:] * w[..., :-1], w[..., 1:, :] * w[..., :-1, :]
+        error = ((g[..., 1:] - g[..., :-1]).abs() * pair_x).sum()
+        error = error + ((g[..., 1:, :] - g[..., :-1, :]).abs() * pair_y).sum()
+        total = total + error / (pair_x.sum() + pair_y.sum()).clamp(min=1)
+    return total / scales
+
+
+def laplace_nll(depth: Tensor, log_scale: Tensor, truth: Tensor) -> Tensor:
+    """
+    Negative log-likelihood of log-depth under a Laplace distribution of scale b.
+
+    |log d̂ − log d| / b + log 2b, `log_scale` = log b (Kendall and Gal, NeurIPS 2017, eq. 5,
+    with the Laplace likelihood).
+    Reduction: mean over valid pixels of the batch. Mask: `valid_depth`.
+    """
+    residual, weight = _log_residual(depth, truth)
+    nll = residual.abs() * torch.exp(-log_scale) + log_scale + log(2)
+    return (nll * weight).sum() / weight.sum().clamp(min=1)
+
+
+def _log_residual(depth: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Return log d̂ − log d (0 where not valid) and the mask, both (B, 1, H, W) float."""
+    valid = valid_depth(truth)
+    known = torch.where(valid, truth, 1)
+    weight = valid.to(depth.dtype)
+    # Predictions are positive by construction; the floor guards fp16-sized underflow.
+    return (depth.clamp(min=1e-6).log() - known.log()) * weight, weight

@@ -1,0 +1,78 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Optimiser groups, learning-rate schedule and averaged weights."""
+
+from copy import deepcopy
+from math import cos, pi
+import re
+
+import torch
+from torch import nn
+
+from train.config import OptimizerConfig
+
+
+def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """
+    Return the optimiser over the parameters of `model` that require gradients.
+
+    Each group's `lr` is its peak, kept also as `peak`. AdamW spares vectors (norms, biases) and
+    position tables from weight decay. With `layer_decay`, parameters of encoder block i of n
+    get the learning rate times layer_decay^(n − i), those before the blocks that of i = −1.
+    """
+    blocks = [_block(name) for name, _ in model.named_parameters()]
+    depth = max(blocks, default=0)
+    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            spared = parameter.ndim < 2 or re.search(r'\b(pos_embed|rel_pos_[hw])$', name)
+            plain = config.name == 'adamw' and bool(spared)
+            groups.setdefault((_block(name), plain), []).append(parameter)
+    settings = [
+        {
+            'params': parameters,
+            'lr': config.learning_rate * config.layer_decay ** (depth - block),
+            'peak': config.learning_rate * config.layer_decay ** (depth - block),
+            'weight_decay': 0.0 if plain else config.weight_decay,
+        }
+        for (block, plain), parameters in groups.items()
+    ]
+    if config.name == 'adam':
+        return torch.optim.Adam(settings)
+    return torch.optim.AdamW(settings)
+
+
+def _block(name: str) -> int:
+    """Place a parameter: −1 before the encoder's blocks, i in block i, large outside."""
+    if not name.startswith('encoder.'):
+        return 10**6
+    found = re.search(r'\.(?:blocks|layers)\.(\d+)\.', name)
+    return int(found[1]) if found else -1
+
+
+def learning_rate_scale(config: OptimizerConfig, step: int, progress: float) -> float:
+    """Return the factor of the peak learning rate at `step`, `progress` ∈ [0, 1] of the run."""
+    warm = min(1.0, (step + 1) / (config.warmup_steps + 1))
+    fall = 0.5 * (1 + cos(pi * min(progress, 1.0))) if config.cosine else 1.0
+    return warm * fall
+
+
+class AveragedModel:
+    """
+    Exponential moving average of a model's weights; buffers are copied.
+
+    `model` is the averaged copy, in evaluation mode. The decay is eased in, so that the random
+    start is soon forgotten.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model = deepcopy(model).eval().requires_grad_(False)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move towards the weights of `model` after `step` (from 0)."""
+        rate = 1 - min(self.decay, (1 + step) / (10 + step)) if self.decay else 1.0
+        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), rate)
+        for mine, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
+            mine.copy_(theirs)
