@@ -2,14 +2,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """SAM-family encoders as feature pyramids: images in, maps (B, C, h, w) out, one a tap."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
 
+from lunar_perception.models.checkpoint import (
+    assign_weights,
+    find_checkpoint,
+    read_config,
+    read_weights,
+)
+from lunar_perception.models.configuration import (
+    freeze_counts,
+    require_counts,
+    require_positive,
+)
 from lunar_perception.models.vit import Block, RelativePositions
 
 
@@ -26,6 +38,9 @@ class SamEncoderConfig:
         image_size: side of the square image that the position tables are stored for.
         taps: indices of the blocks whose maps come out, in this order.
         neck_channels: width of SAM's neck, whose map comes last; 0 leaves the neck away.
+        kind: tells this encoder from the others in JSON.
+
+    Raises ValueError for values that make no encoder.
 
     """
 
@@ -39,26 +54,26 @@ class SamEncoderConfig:
     image_size: int = 1024
     taps: tuple[int, ...] = (2, 5, 8, 11)
     neck_channels: int = 0
+    kind: Literal['sam'] = 'sam'
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, 'global_blocks', tuple(self.global_blocks))
-        object.__setattr__(self, 'taps', tuple(self.taps))
-        for name in ('hidden_size', 'depth', 'heads', 'window_size', 'patch_size', 'image_size'):
-            if getattr(self, name) < 1:
-                raise ValueError(f'encoder {name} = {getattr(self, name)} must be positive')
+        require_counts(
+            self, 'hidden_size', 'depth', 'heads', 'window_size', 'patch_size', 'image_size'
+        )
+        require_counts(self, 'neck_channels', least=0)
+        require_positive(self, 'mlp_ratio')
+        freeze_counts(self, 'global_blocks', 'taps')
         if self.hidden_size % self.heads:
             raise ValueError(f'{self.heads} heads do not divide hidden_size {self.hidden_size}')
         if self.image_size % self.patch_size:
             raise ValueError(
-                f'image_size {self.image_size} is not a multiple of the patch, {self.patch_size}'
+                f'image_size {self.image_size} is no multiple of patch_size {self.patch_size}'
             )
         for name in ('global_blocks', 'taps'):
-            if not set(getattr(self, name)) <= set(range(self.depth)):
-                raise ValueError(
-                    f'encoder {name} {getattr(self, name)} go beyond {self.depth} blocks'
-                )
+            if any(block >= self.depth for block in getattr(self, name)):
+                raise ValueError(f'{name} {getattr(self, name)} go beyond depth {self.depth}')
         if not self.taps and not self.neck_channels:
-            raise ValueError('an encoder without taps and without a neck gives nothing')
+            raise ValueError('an encoder with neither taps nor neck_channels gives no map')
 
     @classmethod
     def sam_vit_base(cls, **changes: Any) -> 'SamEncoderConfig':
@@ -79,6 +94,29 @@ class SamEncoderConfig:
         shape = {'hidden_size': 1280, 'depth': 32, 'heads': 16, 'global_blocks': blocks}
         return cls(**{**shape, 'taps': blocks, **changes})
 
+    @classmethod
+    def from_transformers(cls, values: Mapping[str, Any], **changes: Any) -> 'SamEncoderConfig':
+        """Return the shape in transformers' config.json of a SamModel or SamVisionModel."""
+        vision = values.get('vision_config', values)
+        width = vision.get('hidden_size', cls.hidden_size)
+        blocks = tuple(vision.get('global_attn_indexes', cls.global_blocks))
+        shape = {
+            'hidden_size': width,
+            'depth': vision.get('num_hidden_layers', cls.depth),
+            'heads': vision.get('num_attention_heads', cls.heads),
+            'mlp_ratio': (vision.get('mlp_dim') or cls.mlp_ratio * width) / width,
+            'global_blocks': blocks,
+            'window_size': vision.get('window_size', cls.window_size),
+            'patch_size': vision.get('patch_size', cls.patch_size),
+            'image_size': vision.get('image_size', cls.image_size),
+            'taps': blocks,
+        }
+        return cls(**{**shape, **changes})
+
+
+KEPT_SIZES = 8
+"""How many sizes' position tables an encoder keeps: cameras are few, folders of pictures not."""
+
 
 class _Tables(NamedTuple):
     """Position tables for one grid: absolute (1, h, w, C), and every block's relative ones."""
@@ -92,9 +130,10 @@ class SamEncoder(nn.Module):
     SAM's image encoder for any image whose sides are multiples of the patch.
 
     Away from the stored size the absolute positions are resized bicubically and the global
-    blocks' relative ones linearly; windowed blocks keep theirs. Without gradients the tables are
-    computed once a size and kept until parameters change through `train`, `load_state_dict` or a
-    move to another device or dtype.
+    blocks' relative ones linearly; windowed blocks keep theirs. In evaluation the tables are
+    computed once a size and kept until the parameters change.
+
+    Parameters carry the names of transformers' `SamVisionEncoder`, its `layers` called `blocks`.
 
     Attributes:
         channels, strides: width and stride in pixels of each map that comes out.
@@ -121,19 +160,49 @@ class SamEncoder(nn.Module):
             for i in range(config.depth)
         )
         self.neck = Neck(width, config.neck_channels) if config.neck_channels else None
-        maps = len(config.taps) + bool(config.neck_channels)
-        self.channels = (width,) * len(config.taps) + (config.neck_channels,) * (
-            maps - len(config.taps)
-        )
-        self.strides = (config.patch_size,) * maps
+        self.channels = (width,) * len(config.taps)
+        if config.neck_channels:
+            self.channels = (*self.channels, config.neck_channels)
+        self.strides = (config.patch_size,) * len(self.channels)
         self.multiple = config.patch_size
         self._cache: dict[tuple[Any, ...], _Tables] = {}
-        self.register_load_state_dict_post_hook(lambda module, _: module._cache.clear())
+        self.register_load_state_dict_post_hook(_forget_tables)
         self.apply(_initialise)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path, *, download: bool = False, **changes: Any
+    ) -> 'SamEncoder':
+        """
+        Return the encoder of a SamModel or SamVisionModel checkpoint that transformers saved.
+
+        `source` is a folder or a Hub id such as facebook/sam-vit-base; `changes` are fields of
+        SamEncoderConfig such as taps. Raises OSError and ValueError as `load_pretrained`.
+        """
+        values = read_config(find_checkpoint(source, download=download))
+        encoder = cls(SamEncoderConfig.from_transformers(values, **changes))
+        encoder.load_pretrained(source, download=download)
+        return encoder
+
+    def load_pretrained(self, source: str | Path, *, download: bool = False) -> None:
+        """
+        Load the weights of a SamModel or SamVisionModel checkpoint that transformers saved.
+
+        `source` is a folder or a Hub id, fetched only with `download`. Raises OSError when it is
+        not found, ValueError when its weights are damaged, pickled or of another shape.
+        """
+        folder = find_checkpoint(source, download=download)
+        weights = encoder_weights(read_weights(folder), folder)
+        weights = {
+            name.replace('layers.', 'blocks.', 1): value
+            for name, value in weights.items()
+            if self.neck is not None or not name.startswith('neck.')
+        }
+        assign_weights(self, weights, str(folder))
+
     def train(self, mode: bool = True) -> 'SamEncoder':
-        """Switch between training and evaluation; either forgets the kept tables."""
+        """Switch to training, or to evaluation; either forgets the kept tables."""
         self._cache.clear()
         return super().train(mode)
 
@@ -145,8 +214,11 @@ class SamEncoder(nn.Module):
         """Return the position tables of a height × width token grid."""
         if self.training or (torch.is_grad_enabled() and self.pos_embed.requires_grad):
             return self._compute_tables(height, width)
-        key = (height, width, self.pos_embed.device, self.pos_embed.dtype)
+        # The version counts changes in place, such as an averaged copy's during training.
+        key = (height, width, self.pos_embed.device, self.pos_embed.dtype, self.pos_embed._version)
         if key not in self._cache:
+            if len(self._cache) >= KEPT_SIZES:
+                self._cache.clear()
             # Ordinary tensors, so that a later pass with gradients may use them too.
             with torch.inference_mode(False), torch.no_grad():
                 self._cache[key] = self._compute_tables(height, width)
@@ -208,6 +280,20 @@ class ChannelNorm(nn.LayerNorm):
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
+def encoder_weights(weights: Mapping[str, Tensor], where: Path) -> dict[str, Tensor]:
+    """Return the weights of the image encoder inside a checkpoint, under the encoder's names."""
+    first = 'patch_embed.projection.weight'
+    prefixes = [name.removesuffix(first) for name in weights if name.endswith(first)]
+    if not prefixes:
+        raise ValueError(f'{where} holds no image encoder: no weight is called {first}')
+    start = prefixes[0]
+    return {
+        name.removeprefix(start): value
+        for name, value in weights.items()
+        if name.startswith(start)
+    }
+
+
 def check_size(images: Tensor, multiple: int) -> None:
     """Raise ValueError unless images are (B, 3, H, W) with H and W multiples of `multiple`."""
     if images.ndim != 4 or images.shape[1] != 3:
@@ -215,6 +301,10 @@ def check_size(images: Tensor, multiple: int) -> None:
     height, width = images.shape[2:]
     if height % multiple or width % multiple or not height or not width:
         raise ValueError(f'images {width}×{height} need sides that are multiples of {multiple}')
+
+
+def _forget_tables(encoder: SamEncoder, _: object) -> None:
+    encoder._cache.clear()
 
 
 def _initialise(module: nn.Module) -> None:

@@ -18,7 +18,9 @@ def upsample(x: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(x, size=tuple(size), mode='bilinear', align_corners=False)
 
 
-def conv_norm(in_channels: int, out_channels: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+def conv_norm(
+    in_channels: int, out_channels: int, stride: int = 1, dilation: int = 1
+) -> nn.Sequential:
     """Return a 3×3 convolution, BatchNorm and ReLU."""
     return nn.Sequential(
         nn.Conv2d(
@@ -45,7 +47,7 @@ class Residual(nn.Module):
 
 class DetailStem(nn.Module):
     """
-    A convolutional stem on the image itself: (B, 3, H, W) to one map a level.
+    Convolutions on the image itself: (B, 3, H, W) to one map a level.
 
     Level i has `channels[i]` channels at stride 2^(i+1). It keeps the edges of small rocks, which
     patches of 16 pixels blur.
@@ -53,13 +55,11 @@ class DetailStem(nn.Module):
 
     def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()
-        levels = []
-        previous = 3
-        for i, width in enumerate(channels):
-            down = conv_norm(previous, width, stride=2)
-            levels.append(nn.Sequential(down, Residual(width)) if i else down)
-            previous = width
-        self.levels = nn.ModuleList(levels)
+        self.levels = nn.ModuleList()
+        for i, (inputs, width) in enumerate(zip((3, *channels), channels, strict=False)):
+            down = conv_norm(inputs, width, stride=2)
+            # At stride 2 a residual would cost as much as all later levels together.
+            self.levels.append(nn.Sequential(down, Residual(width)) if i else down)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         maps = []
@@ -91,35 +91,43 @@ class Reassemble(nn.Module):
 
 class PyramidDecoder(nn.Module):
     """
-    Four encoder maps and the stem's maps fused into one map at stride 2.
+    The encoder's maps and the stem's fused into one map (B, detail_channels[0], H / 2, W / 2).
 
-    The encoder's maps are reassembled at strides 4, 8, 16, 32 (DPT, arXiv 2103.13413, section 3),
-    joined by the stem's maps of the same stride, and fused from coarse to fine; the stem's
-    stride-2 map joins last. The result is (B, detail[0], H / 2, W / 2).
+    The encoder's maps, of `channels` and `strides`, are reassembled at strides 4, 8, 16, … in
+    `width` channels (DPT, arXiv 2103.13413, section 3), joined by the stem's maps of the same
+    stride, and fused from coarse to fine; the stem's map at stride 2 joins last.
     """
 
     def __init__(
-        self, channels: Sequence[int], strides: Sequence[int], width: int, detail: Sequence[int]
+        self,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        width: int,
+        detail_channels: Sequence[int],
     ) -> None:
         super().__init__()
         self.reassemble = nn.ModuleList(
-            Reassemble(in_channels, width, stride, 4 << i)
-            for i, (in_channels, stride) in enumerate(zip(channels, strides, strict=True))
+            Reassemble(inputs, width, stride, 4 << i)
+            for i, (inputs, stride) in enumerate(zip(channels, strides, strict=True))
         )
-        self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in detail[1 : 1 + len(channels)])
+        finest, *others = detail_channels
+        self.lateral = nn.ModuleList(nn.Conv2d(inputs, width, 1) for inputs in others)
         self.refine = nn.ModuleList(Residual(width) for _ in channels)
-        self.narrow = nn.Conv2d(width, detail[0], 1)
-        self.join = conv_norm(2 * detail[0], detail[0])
+        self.narrow = nn.Conv2d(width, finest, 1)
+        self.join = conv_norm(2 * finest, finest)
 
     def forward(self, maps: Sequence[Tensor], details: Sequence[Tensor]) -> Tensor:
-        levels = [module(x) for module, x in zip(self.reassemble, maps, strict=True)]
-        for i, (lateral, detail) in enumerate(zip(self.lateral, details[1:], strict=False)):
+        levels = [reassemble(x) for reassemble, x in zip(self.reassemble, maps, strict=True)]
+        finest, *others = details
+        for i, (lateral, detail) in enumerate(zip(self.lateral, others, strict=True)):
             levels[i] = levels[i] + lateral(detail)
-        x = self.refine[-1](levels[-1])
-        for level, refine in zip(reversed(levels[:-1]), reversed(self.refine[:-1]), strict=True):
-            x = refine(level + upsample(x, level.shape[-2:]))
-        x = upsample(self.narrow(x), details[0].shape[-2:])
-        return self.join(torch.cat((x, details[0]), dim=1))
+        *levels, x = levels
+        *refine, first = self.refine
+        x = first(x)
+        for refine_level, level in zip(reversed(refine), reversed(levels), strict=True):
+            x = refine_level(level + upsample(x, level.shape[-2:]))
+        x = upsample(self.narrow(x), finest.shape[-2:])
+        return self.join(torch.cat((x, finest), dim=1))
 
 
 class SegmentationHead(nn.Sequential):
@@ -185,7 +193,8 @@ class DilatedDepthHead(nn.Module):
     """
     The paper's depth head: dilated convolutions, an attention block and a skip.
 
-    `forward(features (B, C, h, w), size)` returns metres (B, 1, H, W), sigmoid × max_depth.
+    `forward(features (B, C, h, w), size)` returns metres (B, 1, H, W), sigmoid × max_depth, and
+    None for the uncertainty that it has not.
     """
 
     def __init__(self, in_channels: int, width: int, max_depth: float) -> None:
@@ -196,7 +205,7 @@ class DilatedDepthHead(nn.Module):
         self.attention = GatedAttention(width)
         self.predict = nn.Conv2d(width, 1, 1)
 
-    def forward(self, features: Tensor, size: Sequence[int]) -> Tensor:
+    def forward(self, features: Tensor, size: Sequence[int]) -> tuple[Tensor, None]:
         x = self.project(features)
         x = x + self.attention(self.dilated(x))
-        return self.max_depth * upsample(self.predict(x).float(), size).sigmoid()
+        return self.max_depth * upsample(self.predict(x).float(), size).sigmoid(), None

@@ -1,0 +1,109 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoint folders: `config.json` beside `model.safetensors`, local or from the Hub."""
+
+from collections.abc import Mapping
+import json
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.utils import validate_repo_id
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn, Tensor
+
+CONFIG = 'config.json'
+WEIGHTS = 'model.safetensors'
+
+
+def find_checkpoint(source: str | Path, *, download: bool = False) -> Path:
+    """
+    Return the folder of a checkpoint.
+
+    `source` is a folder or a Hub id, which is looked up among what was downloaded before, and
+    fetched only with `download`. Raises FileNotFoundError or OSError when there is none, and
+    ValueError when it holds only pickled weights: those can run code and are never loaded.
+    """
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        folder = _from_hub(str(source), download)
+    if not (folder / WEIGHTS).is_file() and any(folder.glob('*.bin')):
+        raise ValueError(
+            f'{folder} holds pickled weights only (.bin), which are never loaded; '
+            f'save them as {WEIGHTS}'
+        )
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f'{folder} is no checkpoint: it has no {name}')
+    return folder
+
+
+def _from_hub(source: str, download: bool) -> Path:
+    try:
+        validate_repo_id(source)
+    except ValueError:
+        raise FileNotFoundError(f'there is no folder {source}') from None
+    try:
+        return Path(
+            snapshot_download(
+                source, allow_patterns=[CONFIG, WEIGHTS], local_files_only=not download
+            )
+        )
+    except Exception as error:  # the Hub's client raises its transport's errors as they come
+        if not download:
+            raise FileNotFoundError(
+                f'there is no folder {source}, and no such Hub checkpoint was downloaded before; '
+                'give a folder, or allow the download'
+            ) from None
+        reason = str(error).strip().partition('\n')[0]
+        raise OSError(f'could not download {source} from the Hub: {reason}') from error
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return `config.json` of a checkpoint; ValueError when it is not a JSON object."""
+    path = folder / CONFIG
+    try:
+        values = json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise ValueError(f'{path} is not JSON: {error}') from None
+    if not isinstance(values, dict):
+        raise ValueError(f'{path} is not a JSON object')
+    return values
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Return `model.safetensors` of a checkpoint on the CPU; ValueError when it is damaged."""
+    path = folder / WEIGHTS
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f'{path} is damaged or no safetensors file: {error}') from None
+
+
+def assign_weights(module: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
+    """
+    Load `weights` into `module`, in its own dtypes; a module on the meta device lands on the CPU.
+
+    Raises ValueError, naming `where` they come from, unless every name and shape fits.
+    """
+    own = module.state_dict()
+    misfits = {
+        'missing': own.keys() - weights.keys(),
+        'unknown': weights.keys() - own.keys(),
+        'of another shape': {
+            name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape
+        },
+    }
+    faults = [
+        f'{len(names)} {what} (such as {min(names)})' for what, names in misfits.items() if names
+    ]
+    if faults:
+        raise ValueError(
+            f'the weights in {where} do not fit its configuration: {"; ".join(faults)}'
+        )
+    meta = any(value.is_meta for value in own.values())
+    if meta:
+        # Copies: tensors as loaded may still be backed by the file.
+        weights = {name: value.to(own[name].dtype, copy=True) for name, value in weights.items()}
+    module.load_state_dict(weights, assign=meta)
