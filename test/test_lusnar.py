@@ -229,7 +229,7 @@ def damage(path: Path, how: str) -> None:
         rows = (path / 'gt.txt').read_text().splitlines()
         (path / 'gt.txt').write_text('\n'.join([*rows[:2], *rows[3:]]))
     elif how == 'imu':
-        (path / 'imu.txt').write_text('# header\n1693274724419036672,1,2,three\n')
+        (path / 'imu.txt').write_text('# header\n1693274724419036672,1,2,3,4,5,six\n')
 
 
 DAMAGES = [
