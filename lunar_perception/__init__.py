@@ -1,3 +1,48 @@
 # Copyright 2026 lunar_perception contributors
 # SPDX-License-Identifier: Apache-2.0
 """Terrain labels, metric depth and labelled point clouds for planetary rovers."""
+
+from importlib import import_module
+from typing import Any, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lunar_perception.camera import LUSNAR_CAMERA, PinholeCamera
+    from lunar_perception.inference.predictor import Prediction, UnifiedPredictor
+    from lunar_perception.models.unified import UnifiedConfig, UnifiedModel, UnifiedOutput
+    from lunar_perception.taxonomy import LUNAR_TERRAIN, Taxonomy
+
+# Where each public name lives. It is imported when first asked for (PEP 562), so that the command
+# line and the label sets do not wait for torch.
+_HOMES = {
+    'LUNAR_TERRAIN': 'taxonomy',
+    'LUSNAR_CAMERA': 'camera',
+    'PinholeCamera': 'camera',
+    'Prediction': 'inference.predictor',
+    'Taxonomy': 'taxonomy',
+    'UnifiedConfig': 'models.unified',
+    'UnifiedModel': 'models.unified',
+    'UnifiedOutput': 'models.unified',
+    'UnifiedPredictor': 'inference.predictor',
+}
+
+__all__ = [
+    'LUNAR_TERRAIN',
+    'LUSNAR_CAMERA',
+    'PinholeCamera',
+    'Prediction',
+    'Taxonomy',
+    'UnifiedConfig',
+    'UnifiedModel',
+    'UnifiedOutput',
+    'UnifiedPredictor',
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(import_module(f'{__name__}.{_HOMES[name]}'), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

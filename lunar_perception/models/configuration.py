@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from math import isfinite
-from typing import Any, TypeVar
+from typing import TypeVar
 
 Config = TypeVar('Config')
 

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """SAM-family encoders as feature pyramids: images in, maps (B, C, h, w) out, one a tap."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, cast, Literal, NamedTuple, Self
 
 import torch
 from torch import nn, Tensor
@@ -22,7 +22,7 @@ from lunar_perception.models.configuration import (
     require_counts,
     require_positive,
 )
-from lunar_perception.models.vit import Block, RelativePositions
+from lunar_perception.models.vit import Block, Neck, PatchEmbedding, RelativePositions
 
 
 @dataclass(frozen=True)
@@ -146,8 +146,7 @@ class SamEncoder(nn.Module):
         self.config = config
         grid = config.image_size // config.patch_size
         width = config.hidden_size
-        self.patch_embed = nn.Module()
-        self.patch_embed.projection = nn.Conv2d(3, width, config.patch_size, config.patch_size)
+        self.patch_embed = PatchEmbedding(width, config.patch_size)
         self.pos_embed = nn.Parameter(torch.zeros(1, grid, grid, width))
         self.blocks = nn.ModuleList(
             Block(
@@ -166,7 +165,7 @@ class SamEncoder(nn.Module):
         self.strides = (config.patch_size,) * len(self.channels)
         self.multiple = config.patch_size
         self._cache: dict[tuple[Any, ...], _Tables] = {}
-        self.register_load_state_dict_post_hook(_forget_tables)
+        self.register_load_state_dict_post_hook(_forget_tables)  # type: ignore[no-untyped-call]
         self.apply(_initialise)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
@@ -201,14 +200,15 @@ class SamEncoder(nn.Module):
         }
         assign_weights(self, weights, str(folder))
 
-    def train(self, mode: bool = True) -> 'SamEncoder':
+    def train(self, mode: bool = True) -> Self:
         """Switch to training, or to evaluation; either forgets the kept tables."""
         self._cache.clear()
         return super().train(mode)
 
-    def _apply(self, *args: Any, **kwargs: Any) -> 'SamEncoder':
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
         self._cache.clear()
-        return super()._apply(*args, **kwargs)
+        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        return self
 
     def _tables(self, height: int, width: int) -> _Tables:
         """Return the position tables of a height × width token grid."""
@@ -225,12 +225,13 @@ class SamEncoder(nn.Module):
         return self._cache[key]
 
     def _compute_tables(self, height: int, width: int) -> _Tables:
-        absolute = self.pos_embed
+        absolute: Tensor = self.pos_embed
         if absolute.shape[1:3] != (height, width):
             absolute = F.interpolate(
                 absolute.permute(0, 3, 1, 2), size=(height, width), mode='bicubic'
             ).permute(0, 2, 3, 1)
-        return _Tables(absolute, [block.positions(height, width) for block in self.blocks])
+        blocks = cast(Iterable[Block], self.blocks)
+        return _Tables(absolute, [block.positions(height, width) for block in blocks])
 
     def forward(self, images: Tensor, extra: Tensor | None = None) -> tuple[Tensor, ...]:
         """
@@ -241,7 +242,7 @@ class SamEncoder(nn.Module):
         patch.
         """
         check_size(images, self.multiple)
-        x = self.patch_embed.projection(images)
+        x = self.patch_embed(images)
         if extra is not None:
             x = x + extra
         x = x.permute(0, 2, 3, 1)
@@ -254,30 +255,6 @@ class SamEncoder(nn.Module):
                 taps[i] = x.permute(0, 3, 1, 2)
         maps = tuple(taps[i] for i in self.config.taps)
         return maps if self.neck is None else (*maps, self.neck(x.permute(0, 3, 1, 2)))
-
-
-class Neck(nn.Module):
-    """SAM's neck: (B, C, h, w) to (B, channels, h, w) by a 1×1 and a 3×3 convolution."""
-
-    def __init__(self, width: int, channels: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(width, channels, 1, bias=False)
-        self.layer_norm1 = ChannelNorm(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.layer_norm2 = ChannelNorm(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layer_norm2(self.conv2(self.layer_norm1(self.conv1(x))))
-
-
-class ChannelNorm(nn.LayerNorm):
-    """LayerNorm over the channels of a (B, C, h, w) map."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=1e-6)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 def encoder_weights(weights: Mapping[str, Tensor], where: Path) -> dict[str, Tensor]:

@@ -42,7 +42,8 @@ class Residual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.second(self.first(x)))
+        x = F.relu(x + self.second(self.first(x)))
+        return x
 
 
 class DetailStem(nn.Module):
@@ -86,7 +87,8 @@ class Reassemble(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.project(self.norm(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
-        return self.resample(x.contiguous())
+        x = self.resample(x.contiguous())
+        return x
 
 
 class PyramidDecoder(nn.Module):
@@ -127,7 +129,8 @@ class PyramidDecoder(nn.Module):
         for refine_level, level in zip(reversed(refine), reversed(levels), strict=True):
             x = refine_level(level + upsample(x, level.shape[-2:]))
         x = upsample(self.narrow(x), finest.shape[-2:])
-        return self.join(torch.cat((x, finest), dim=1))
+        fused: Tensor = self.join(torch.cat((x, finest), dim=1))
+        return fused
 
 
 class SegmentationHead(nn.Sequential):
@@ -153,13 +156,12 @@ class LogDepthHead(nn.Module):
         self.predict = nn.Conv2d(width, 2, 1)
         # Start from a rover's typical view: 8 m away, uncertain by a third.
         nn.init.trunc_normal_(self.predict.weight, std=0.02)
-        with torch.no_grad():
-            self.predict.bias.copy_(torch.tensor([log(8.0), log(0.3)]))
+        self.predict.bias = nn.Parameter(torch.tensor([log(8.0), log(0.3)]))
 
     def forward(self, features: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
         prediction = self.predict(self.features(features))
         with torch.autocast(prediction.device.type, enabled=False):
-            log_depth, log_scale = upsample(prediction.float(), size).split(1, dim=1)
+            log_depth, log_scale = upsample(prediction.float(), size).chunk(2, dim=1)
             depth = soft_clamp(log_depth, *self.log_range).exp()
             return depth, soft_clamp(log_scale, -5.0, 1.0)
 
@@ -186,7 +188,8 @@ class GatedAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x * self.channel(x).sigmoid()
         summary = torch.cat((x.mean(1, keepdim=True), x.amax(1, keepdim=True)), dim=1)
-        return x * self.place(summary).sigmoid()
+        x = x * self.place(summary).sigmoid()
+        return x
 
 
 class DilatedDepthHead(nn.Module):

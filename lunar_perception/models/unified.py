@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 import os
 from pathlib import Path
+import shutil
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, NamedTuple
 
@@ -87,7 +88,7 @@ class UnifiedConfig:
         freeze_counts(self, 'detail_channels')
         if self.trainable_blocks is not None:
             require_counts(self, 'trainable_blocks', least=0)
-        sam = isinstance(self.encoder, SamEncoderConfig)
+        sam = self.encoder if isinstance(self.encoder, SamEncoderConfig) else None
         if self.decoder == 'paper':
             if self.detail_channels:
                 raise ValueError("decoder 'paper' has no detail stem: detail_channels must be []")
@@ -98,9 +99,9 @@ class UnifiedConfig:
                 raise ValueError(f'max_depth {self.max_depth} must be above {MIN_DEPTH} m')
             if not 1 <= len(self.detail_channels) <= 4 or not all(self.detail_channels):
                 raise ValueError(f'detail_channels {self.detail_channels} need 1 to 4 widths')
-            if sam and (len(self.encoder.taps) != PYRAMID_MAPS or self.encoder.neck_channels):
+            if sam and (len(sam.taps) != PYRAMID_MAPS or sam.neck_channels):
                 raise ValueError(f'decoder pyramid needs {PYRAMID_MAPS} taps and no neck')
-            if len(self.detail_channels) == 4 and not (sam and self.encoder.patch_size == 16):
+            if len(self.detail_channels) == 4 and not (sam and sam.patch_size == 16):
                 raise ValueError('a fourth detail level needs a SAM encoder with patch_size 16')
         else:
             raise ValueError(f"decoder {self.decoder!r} must be 'pyramid' or 'paper'")
@@ -251,13 +252,15 @@ class UnifiedModel(nn.Module, PyTorchModelHubMixin):
     def _features(self, images: Tensor) -> Tensor:
         """Return the map that both heads read."""
         if self.decoder is None or self.detail is None:
-            return self.encoder(images)[-1]
+            features: Tensor = self.encoder(images)[-1]
+            return features
         details = self.detail(images)
         if self.detail_tokens is None:
             maps = self.encoder(images)
         else:
             maps = self.encoder(images, self.detail_tokens(details.pop()))
-        return self.decoder(maps, details)
+        features = self.decoder(maps, details)
+        return features
 
     def save_pretrained(
         self, save_directory: str | Path, *, half: bool = False, **hub: Any
@@ -276,11 +279,13 @@ class UnifiedModel(nn.Module, PyTorchModelHubMixin):
                 weights = self.state_dict()
                 save_file(
                     {
-                        name: value.half() if value.ndim > 1 else value
+                        name: value.half().contiguous() if value.ndim > 1 else value
                         for name, value in weights.items()
                     },
                     Path(folder) / WEIGHTS,
                 )
+            # safetensors writes for its owner's eyes only.
+            shutil.copymode(Path(folder) / CONFIG, Path(folder) / WEIGHTS)
             for name in (WEIGHTS, CONFIG):
                 os.replace(Path(folder) / name, target / name)
         return answer

@@ -1,9 +1,9 @@
 # Copyright 2026 lunar_perception contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-SAM's transformer block: windowed or global attention with decomposed relative positions.
+The layers of SAM's encoder: patches, blocks with decomposed relative positions, neck.
 
-Parameters carry the names of transformers' `SamVisionLayer`, so its weights load as they are.
+Parameters carry the names of transformers' `SamVisionEncoder`, so its weights load as they are.
 Segment Anything, arXiv 2304.02643; relative positions, arXiv 2112.01526, section 4.1.
 """
 
@@ -35,6 +35,18 @@ def gather_relative(table: Tensor, size: int) -> Tensor:
     return table[position[:, None] - position[None, :] + size - 1]
 
 
+class PatchEmbedding(nn.Module):
+    """Images (B, 3, H, W) to tokens (B, width, H / patch, W / patch)."""
+
+    def __init__(self, width: int, patch: int) -> None:
+        super().__init__()
+        self.projection = nn.Conv2d(3, width, patch, stride=patch)
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens: Tensor = self.projection(images)
+        return tokens
+
+
 class RelativeAttention(nn.Module):
     """Multi-head self-attention over a (B, h, w, C) grid with relative positions."""
 
@@ -61,7 +73,8 @@ class RelativeAttention(nn.Module):
         columns = torch.einsum('bnhwc,wkc->bnhwk', grid, positions.columns)
         bias = (rows[..., :, None] + columns[..., None, :]).flatten(4).flatten(2, 3)
         x = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        return self.proj(x.transpose(1, 2).reshape(batch, height, width, channels))
+        x = self.proj(x.transpose(1, 2).reshape(batch, height, width, channels))
+        return x
 
 
 class Mlp(nn.Module):
@@ -73,7 +86,8 @@ class Mlp(nn.Module):
         self.lin2 = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.lin2(F.gelu(self.lin1(x)))
+        x = self.lin2(F.gelu(self.lin1(x)))
+        return x
 
 
 class Block(nn.Module):
@@ -107,7 +121,34 @@ class Block(nn.Module):
         else:
             attended = self.attn(attended, positions)
         x = x + attended
-        return x + self.mlp(self.layer_norm2(x))
+        x = x + self.mlp(self.layer_norm2(x))
+        return x
+
+
+class Neck(nn.Module):
+    """SAM's neck: (B, C, h, w) to (B, channels, h, w) by a 1×1 and a 3×3 convolution."""
+
+    def __init__(self, width: int, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, channels, 1, bias=False)
+        self.layer_norm1 = ChannelNorm(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.layer_norm2 = ChannelNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer_norm1(self.conv1(x))
+        x = self.layer_norm2(self.conv2(x))
+        return x
+
+
+class ChannelNorm(nn.LayerNorm):
+    """LayerNorm over the channels of a (B, C, h, w) map."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 def split_windows(x: Tensor, window: int) -> Tensor:

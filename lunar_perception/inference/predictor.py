@@ -1,0 +1,256 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The unified network on one camera image: resizing, normalising, focal length, device."""
+
+from functools import cached_property
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lunar_perception.camera import LUSNAR_CAMERA, PinholeCamera
+from lunar_perception.models import UnifiedConfig, UnifiedModel, UnifiedOutput
+from lunar_perception.taxonomy import SKY
+
+SHIPPED_WEIGHTS = Path(__file__).resolve().parents[1] / 'weights' / 'rover'
+"""The checkpoint folder inside the package that is loaded when no other is named."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
+
+
+class Prediction:
+    """
+    What the network says of one image; each array is made when first asked for, then kept.
+
+    For one thread at a time. `label`, `confidence`, `depth` and `uncertainty` have the image's
+    size, (H, W).
+    """
+
+    def __init__(
+        self,
+        output: UnifiedOutput,
+        size: tuple[int, int],
+        depth_scale: float,
+        config: UnifiedConfig,
+    ) -> None:
+        """
+        Wrap the network's output for one image.
+
+        `size` is the image's (height, width) and `depth_scale` the ratio of its camera's focal
+        length to the canonical one.
+        """
+        self._output = output
+        self._size = size
+        self._depth_scale = depth_scale
+        self._config = config
+
+    @cached_property
+    @torch.inference_mode()
+    def _logits(self) -> Tensor:
+        """Logits (5, H, W) at the image's size."""
+        return self._resized(self._output.label_logits)
+
+    @cached_property
+    @torch.inference_mode()
+    def _best(self) -> tuple[Tensor, Tensor]:
+        """Logit and label of the likeliest class, each (H, W)."""
+        values, indices = self._logits.max(dim=0)
+        return values, indices
+
+    @cached_property
+    @torch.inference_mode()
+    def label(self) -> np.ndarray:
+        """Label ids (H, W) uint8: the class with the largest logit."""
+        return _array(self._best[1].to(torch.uint8))
+
+    @cached_property
+    @torch.inference_mode()
+    def confidence(self) -> np.ndarray:
+        """Calibrated probability of `label`, (H, W) float32 in [0, 1]."""
+        above = (self._logits - self._best[0]) / self._config.temperature
+        return _array(1 / above.exp().sum(dim=0))
+
+    @cached_property
+    @torch.inference_mode()
+    def depth(self) -> np.ndarray:
+        """Depth along Z, (H, W) float32 metres; +Inf where the label is sky."""
+        # The logs are interpolated: linearly mixed, a near pixel's far neighbour would win.
+        log_depth = self._output.depth.clamp_min(1e-6).log()
+        depth = self._resized(log_depth)[0].exp() * self._depth_scale
+        return _array(depth.masked_fill(self._best[1] == SKY, torch.inf))
+
+    @cached_property
+    @torch.inference_mode()
+    def uncertainty(self) -> np.ndarray | None:
+        """One sigma of depth, (H, W) float32 metres, NaN where depth is +Inf; or None."""
+        if self._output.depth_log_scale is None:
+            return None
+        # The standard deviation of a Laplace distribution of scale b is √2 · b.
+        relative = sqrt(2) * self._config.uncertainty_scale
+        sigma = self._resized(self._output.depth_log_scale)[0].exp() * relative
+        depth = self.depth
+        return np.where(np.isfinite(depth), _array(sigma) * depth, np.float32(np.nan))
+
+    def _resized(self, maps: Tensor) -> Tensor:
+        """Resize maps (1, C, h, w) to (C, H, W)."""
+        if maps.shape[-2:] == self._size:
+            return maps[0]
+        return F.interpolate(maps, size=self._size, mode='bilinear', align_corners=False)[0]
+
+
+class UnifiedPredictor:
+    """
+    The unified network, from a camera image to a `Prediction` at the image's size.
+
+    Attributes:
+        model: the network, in evaluation, on `device`.
+        config: the network's configuration.
+        device: where it runs.
+        precision: the type that its convolutions and products are computed in.
+
+    """
+
+    def __init__(
+        self, model: UnifiedModel, *, device: str = 'auto', precision: str = 'auto'
+    ) -> None:
+        """
+        Take a network onto a device.
+
+        `device` is 'auto' (CUDA where there is one), 'cpu', 'cuda' or 'cuda:<n>'; `precision`
+        'auto' (bf16 on CUDA, fp32 on the CPU), 'fp32', 'bf16' or 'fp16'. Raises ValueError for
+        any other, and for a device that this machine lacks.
+        """
+        self.device = choose_device(device)
+        self.precision = choose_precision(precision, self.device)
+        self.model = model.to(self.device).eval()
+        self.config = model.config
+        self._mean = 255 * torch.tensor(IMAGENET_MEAN, device=self.device).view(1, 3, 1, 1)
+        self._std = 255 * torch.tensor(IMAGENET_STD, device=self.device).view(1, 3, 1, 1)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path | None = None,
+        *,
+        device: str = 'auto',
+        precision: str = 'auto',
+        download: bool = False,
+    ) -> 'UnifiedPredictor':
+        """
+        Load a checkpoint: a folder, a Hub id, or None for the weights that ship with the package.
+
+        A Hub id is fetched only with `download`. Raises OSError when the checkpoint is not found,
+        ValueError when it is damaged, pickled or not of one piece, and for a bad device or
+        precision.
+        """
+        choose_precision(precision, choose_device(device))
+        source = SHIPPED_WEIGHTS if model is None else model
+        network = UnifiedModel.from_pretrained(source, download=download)
+        return cls(network, device=device, precision=precision)
+
+    def network_size(self, height: int, width: int) -> tuple[int, int]:
+        """
+        Return the (height, width) that an image is resized to for the network.
+
+        Its area is at most input_size², its sides are multiples of the network's `multiple`, and
+        its aspect is the image's, as nearly as these allow.
+        """
+        area, step = self.config.input_size**2, self.model.multiple
+        near, far = sorted((height, width))
+        # Rounding weighs more on the shorter side, so the longer one follows from it.
+        short = max(int(sqrt(area * near / far) / step + 1e-9), 1) * step
+        long = max(min(round(short * far / near / step), area // short // step), 1) * step
+        return (short, long) if height <= width else (long, short)
+
+    def __call__(self, image: np.ndarray, camera: PinholeCamera | None = None) -> Prediction:
+        """
+        Predict for one image.
+
+        `image` is (H, W, 3) uint8 RGB, `camera` the camera that took it; None stands for one with
+        LuSNAR's field of view. Raises ValueError for another shape or dtype, and for a camera of
+        another size than the image's.
+        """
+        check_image(image)
+        height, width = image.shape[:2]
+        focal = LUSNAR_CAMERA.fx / LUSNAR_CAMERA.width
+        if camera is not None:
+            if (camera.height, camera.width) != (height, width):
+                raise ValueError(
+                    f'the camera is of {camera.width}×{camera.height} pixels, '
+                    f'the image of {width}×{height}'
+                )
+            focal = camera.fx / camera.width
+        with torch.inference_mode():
+            output = self._run(self._resize(image))
+        return Prediction(
+            output, (height, width), focal / self.config.canonical_focal, self.config
+        )
+
+    def warm_up(self, height: int, width: int) -> None:
+        """Predict once for a black image, so that later ones of its size take no longer."""
+        prediction = self(np.zeros((height, width, 3), np.uint8))
+        _ = prediction.confidence, prediction.uncertainty
+
+    def _resize(self, image: np.ndarray) -> np.ndarray:
+        height, width = self.network_size(*image.shape[:2])
+        if image.shape[:2] == (height, width):
+            return np.ascontiguousarray(image)
+        shrinks = height * width < image.shape[0] * image.shape[1]
+        mode = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        return cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=mode)
+
+    def _run(self, image: np.ndarray) -> UnifiedOutput:
+        """Run the network on an image of the network's size."""
+        pixels = torch.from_numpy(image).to(self.device).permute(2, 0, 1)[None]
+        normalised = (pixels.float() - self._mean) / self._std
+        lower = self.precision != torch.float32
+        with torch.autocast(self.device.type, self.precision, enabled=lower):
+            output: UnifiedOutput = self.model(normalised)
+        return output
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device called `name`; ValueError when there is none such on this machine."""
+    cuda = torch.cuda.is_available()
+    if name == 'auto':
+        return torch.device('cuda' if cuda else 'cpu')
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        device = None
+    if device is None or device.type not in ('cpu', 'cuda'):
+        raise ValueError(f"unknown device '{name}'; choose auto, cpu, cuda or cuda:<number>")
+    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device '{name}' is not on this machine; choose auto or cpu")
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """Return the dtype of precision `name` on a device; ValueError for an unknown one."""
+    if name == 'auto':
+        name = 'bf16' if device.type == 'cuda' else 'fp32'
+    if name not in PRECISIONS:
+        raise ValueError(f"unknown precision '{name}'; choose auto, {', '.join(PRECISIONS)}")
+    return PRECISIONS[name]
+
+
+def check_image(image: Any) -> None:
+    """Raise ValueError unless `image` is a (H, W, 3) uint8 array with at least one pixel."""
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f'the image is a {type(image).__name__}, not a NumPy array')
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(f'the image has shape {image.shape}; it must be (H, W, 3), not empty')
+    if image.dtype != np.uint8:
+        raise ValueError(f'the image is of {image.dtype}; it must be uint8')
+
+
+def _array(values: Tensor) -> np.ndarray:
+    return values.cpu().numpy()
