@@ -1,0 +1,111 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures for people: labels over an image, coloured depth, panels side by side."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from lunar_perception.taxonomy import LUNAR_TERRAIN, Taxonomy
+
+DEPTH_RANGE_M = (1.0, 100.0)
+"""Depth from the one end of the colour scale to the other; the same in every picture."""
+
+SKY_COLOR = (0, 0, 0)
+INVALID_COLOR = (128, 128, 128)
+WRONG_COLOR = (255, 32, 32)
+
+
+def overlay_labels(
+    image: np.ndarray, label: np.ndarray, taxonomy: Taxonomy = LUNAR_TERRAIN, opacity: float = 0.45
+) -> np.ndarray:
+    """
+    Tint an image with its labels' colours and draw the borders between them.
+
+    `image`: (H, W, 3) uint8 RGB; `label`: (H, W) uint8 ids. Pixels without a class stay as they
+    are. Returns (H, W, 3) uint8 RGB. Raises ValueError when the sizes differ.
+    """
+    if image.shape[:2] != label.shape:
+        raise ValueError(f'label {label.shape} does not fit the image {image.shape[:2]}')
+    color = taxonomy.colorize(label)
+    mixed = cv2.addWeighted(image, 1 - opacity, color, opacity, 0)
+    border = np.zeros(label.shape, bool)
+    border[:, 1:] |= label[:, 1:] != label[:, :-1]
+    border[1:] |= label[1:] != label[:-1]
+    mixed[border] = color[border]
+    unlabelled = label >= len(taxonomy)
+    mixed[unlabelled] = image[unlabelled]
+    return mixed
+
+
+def color_depth(depth: np.ndarray) -> np.ndarray:
+    """
+    Paint depth (H, W) metres: near red to far blue, on a logarithmic scale over DEPTH_RANGE_M.
+
+    Sky (+Inf) is black, unknown depth (NaN) grey. Returns (H, W, 3) uint8 RGB.
+    """
+    near, far = np.log(DEPTH_RANGE_M)
+    finite = np.isfinite(depth)
+    position = np.log(np.clip(np.where(finite, depth, 1), *DEPTH_RANGE_M))
+    level = np.rint((far - position) / (far - near) * 255).astype(np.uint8)
+    color = _colormap(level, cv2.COLORMAP_TURBO)
+    color[~finite] = INVALID_COLOR
+    color[depth == np.inf] = SKY_COLOR
+    return color
+
+
+def color_label_errors(image: np.ndarray, label: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Paint wrongly labelled pixels red on the darkened grey image; (H, W, 3) uint8 RGB."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) // 2
+    color = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+    color[(label != truth) & (truth < len(LUNAR_TERRAIN))] = WRONG_COLOR
+    return color
+
+
+def color_depth_errors(depth: np.ndarray, truth: np.ndarray, largest: float = 0.5) -> np.ndarray:
+    """
+    Paint relative depth error |depth − truth| / truth from black (0) to light yellow (`largest`).
+
+    Grey where there is no truth, red where only the prediction is missing. (H, W, 3) uint8 RGB.
+    """
+    known = np.isfinite(truth) & (truth > 0)
+    predicted = known & np.isfinite(depth)
+    error = np.zeros(truth.shape, np.float32)
+    error[predicted] = np.abs(depth[predicted] - truth[predicted]) / truth[predicted]
+    level = np.rint(np.minimum(error / largest, 1) * 255).astype(np.uint8)
+    color = _colormap(level, cv2.COLORMAP_INFERNO)
+    color[~known] = INVALID_COLOR
+    color[known & ~predicted] = WRONG_COLOR
+    return color
+
+
+def side_by_side(
+    panels: Sequence[np.ndarray], titles: Sequence[str] | None = None, gap: int = 8
+) -> np.ndarray:
+    """
+    Put pictures (H, W, 3) uint8 RGB of one height in a row on white, each under its title.
+
+    Returns (H', W', 3) uint8 RGB. Raises ValueError when heights or the number of titles differ.
+    """
+    height = panels[0].shape[0]
+    if any(panel.shape[0] != height for panel in panels):
+        raise ValueError('panels of one height are needed')
+    parts: list[np.ndarray] = []
+    scale = height / 640
+    margin = 0 if titles is None else round(40 * scale)
+    for panel, title in zip(panels, titles or [''] * len(panels), strict=True):
+        part = np.pad(panel, ((margin, 0), (0, 0), (0, 0)), constant_values=255)
+        if title:
+            origin = (0, round(28 * scale))
+            thickness = max(1, round(2 * scale))
+            cv2.putText(
+                part, title, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.9 * scale, (40, 40, 40),
+                thickness, cv2.LINE_AA,
+            )  # fmt: skip
+        parts += [part, np.full((part.shape[0], gap, 3), 255, np.uint8)]
+    return np.concatenate(parts[:-1], axis=1)
+
+
+def _colormap(level: np.ndarray, colormap: int) -> np.ndarray:
+    return cv2.cvtColor(cv2.applyColorMap(level, colormap), cv2.COLOR_BGR2RGB)
