@@ -6,6 +6,7 @@ The files of a LuSNAR scene, one reader a kind.
 Each raises FileNotFoundError, or ValueError that says what is wrong with the content.
 """
 
+import json
 from pathlib import Path
 import struct
 from typing import Any
@@ -13,11 +14,22 @@ from typing import Any
 import cv2
 import numpy as np
 
-from lunar_perception.data.lusnar_format import label_ids, LIDAR_CATEGORIES, LidarScan
+from lunar_perception.camera import PinholeCamera
+from lunar_perception.data.lusnar_format import label_ids, LIDAR_CATEGORIES, LidarScan, Mounting
 from lunar_perception.data.pfm import read_pfm
 from lunar_perception.taxonomy import LUNAR_TERRAIN
 
 _ID_BY_CATEGORY = {number: LUNAR_TERRAIN.id_of(name) for number, name in LIDAR_CATEGORIES.items()}
+
+
+def read_camera(file: Path) -> tuple[PinholeCamera, Mounting]:
+    """Return intrinsics and mounting from a camera.json."""
+    try:
+        values = json.loads(file.read_text())
+        mounting = Mounting(**{k: float(v) for k, v in values.pop('mounting').items()})
+        return PinholeCamera(**values), mounting
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f'not a camera file: {error}') from None
 
 
 def read_png_size(file: Path) -> tuple[int, int]:

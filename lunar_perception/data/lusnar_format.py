@@ -65,6 +65,9 @@ README_LAYOUT = Layout(
 )
 """What the data set's README describes."""
 
+CAMERA_FILE = 'camera.json'
+"""Ours alone: intrinsics and mounting where they are not LuSNAR's, which has no such file."""
+
 COLOR_INDEX = 'image0/color_timestamp.txt'
 DEPTH_INDEX = 'image0/depth_timestamp.txt'
 LIDAR_INDEX = 'LiDAR/timestamp.txt'
@@ -75,6 +78,14 @@ class Pose(NamedTuple):
 
     position: np.ndarray
     quaternion: np.ndarray
+
+
+class Mounting(NamedTuple):
+    """How the cameras stand on the body: metres up, degrees down, degrees clockwise."""
+
+    height: float
+    pitch_deg: float
+    roll_deg: float
 
 
 class LidarScan(NamedTuple):
@@ -124,6 +135,8 @@ CAMERA_QUATERNION = (0.579, 0.406, 0.406, 0.579)
 
 CAMERA_PITCH_DEG = degrees(asin(rotation_matrix(np.array(CAMERA_QUATERNION))[2, 2]))
 """How far the optical axis looks down from the body's horizontal: 19.92°."""
+
+LUSNAR_MOUNTING = Mounting(CAMERA_HEIGHT_M, CAMERA_PITCH_DEG, 0.0)
 
 
 def color_label(label: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 
 from lunar_perception.camera import LUSNAR_CAMERA, PinholeCamera
 from lunar_perception.data.lusnar_files import (
+    read_camera,
     read_color,
     read_depth,
     read_label,
@@ -20,10 +21,13 @@ from lunar_perception.data.lusnar_files import (
     read_stamped,
 )
 from lunar_perception.data.lusnar_format import (
+    CAMERA_FILE,
     ImuSamples,
     Layout,
     LidarScan,
+    LUSNAR_MOUNTING,
     LusnarError,
+    Mounting,
     Pose,
     README_LAYOUT,
     SHIPPED_LAYOUT,
@@ -89,7 +93,7 @@ class Frame:
 
     @property
     def camera(self) -> PinholeCamera:
-        """The camera of both images: LuSNAR's, at the size of the scene's images."""
+        """The camera of both images."""
         return self.scene.camera
 
     @property
@@ -158,9 +162,21 @@ class Scene(Sequence[Frame]):
 
     @cached_property
     def camera(self) -> PinholeCamera:
-        """LuSNAR's camera scaled to the size of the scene's first left image."""
+        """The cameras: camera.json's, else LuSNAR's at the size of the first left image."""
+        if self._camera_file:
+            return self._camera_file[0]
         file = self.path / self.layout.color / f'{self.all_stamps_ns[0]:019d}.png'
         return LUSNAR_CAMERA.resized(*self.read(file, read_png_size))
+
+    @property
+    def mounting(self) -> Mounting:
+        """How the cameras stand on the body: camera.json's, else LuSNAR's."""
+        return self._camera_file[1] if self._camera_file else LUSNAR_MOUNTING
+
+    @cached_property
+    def _camera_file(self) -> tuple[PinholeCamera, Mounting] | None:
+        file = self.path / CAMERA_FILE
+        return self.read(file, read_camera) if file.exists() else None
 
     @cached_property
     def pfm_row_order(self) -> str:

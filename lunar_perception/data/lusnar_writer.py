@@ -3,13 +3,22 @@
 """Scenes written in the layout that LuSNAR ships, so that other LuSNAR readers read them too."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from lunar_perception.atomic import TEMPORARY_SUFFIX, write_bytes, write_png, write_text
+from lunar_perception.atomic import (
+    TEMPORARY_SUFFIX,
+    write_bytes,
+    write_json,
+    write_png,
+    write_text,
+)
+from lunar_perception.camera import LUSNAR_CAMERA, PinholeCamera
 from lunar_perception.data.lusnar_format import (
+    CAMERA_FILE,
     COLOR_INDEX,
     color_label,
     DEPTH_INDEX,
@@ -18,6 +27,8 @@ from lunar_perception.data.lusnar_format import (
     LIDAR_INDEX,
     LIDAR_POSITION,
     LidarScan,
+    LUSNAR_MOUNTING,
+    Mounting,
     Pose,
     rotation_matrix,
     SHIPPED_LAYOUT,
@@ -53,8 +64,20 @@ class LusnarSceneWriter:
     Depth rows go to disk from top to bottom, sky as 65504.0.
     """
 
-    def __init__(self, scene: str | Path) -> None:
+    def __init__(
+        self,
+        scene: str | Path,
+        camera: PinholeCamera | None = None,
+        mounting: Mounting = LUSNAR_MOUNTING,
+    ) -> None:
+        """
+        Write into folder `scene`.
+
+        `camera` None = LuSNAR's; another one, or another mounting, is told in camera.json.
+        """
         self.path = Path(scene)
+        self._camera = camera
+        self._mounting = mounting
         self._poses: dict[int, str] = {}
         self._lidar_poses: dict[int, str] = {}
         self._imu: list[str] = []
@@ -158,7 +181,17 @@ class LusnarSceneWriter:
         if self._poses:
             rows = [_POSE_HEADER, *(row for _, row in sorted(self._poses.items()))]
             write_text(self.path / SHIPPED_LAYOUT.poses, '\n'.join(rows) + '\n')
+        self._write_camera()
         self._write_index(COLOR_INDEX, [f'{s:019d},{s:019d}.png' for s in stamps])
+
+    def _write_camera(self) -> None:
+        if self._camera is None:
+            return
+        camera = asdict(self._camera)
+        usual = asdict(LUSNAR_CAMERA.resized(self._camera.width, self._camera.height))
+        same = np.allclose(list(camera.values()), list(usual.values()), rtol=1e-9)
+        if not same or self._mounting != LUSNAR_MOUNTING:
+            write_json(self.path / CAMERA_FILE, {**camera, 'mounting': self._mounting._asdict()})
 
     def _files(self, folder: str, pattern: str) -> list[Path]:
         return list((self.path / folder).glob(pattern))

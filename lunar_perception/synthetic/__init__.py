@@ -1,0 +1,9 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A procedural Moon, written in LuSNAR's layout."""
+
+from lunar_perception.synthetic.config import CameraMount, MoonConfig
+from lunar_perception.synthetic.moon import Moon, MoonFrame
+from lunar_perception.synthetic.scene import generate_scene
+
+__all__ = ['CameraMount', 'Moon', 'MoonConfig', 'MoonFrame', 'generate_scene']

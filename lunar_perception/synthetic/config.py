@@ -1,0 +1,60 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What a generated Moon is made of: one typed place for every choice."""
+
+from dataclasses import dataclass
+from math import atan, degrees
+
+from lunar_perception.camera import LUSNAR_CAMERA
+from lunar_perception.data.lusnar_format import BASELINE_M, LUSNAR_MOUNTING
+
+
+@dataclass(frozen=True)
+class CameraMount:
+    """
+    Where the left camera sits on the rover, and what it sees.
+
+    The defaults are LuSNAR's: 1.5 m up, 1 m ahead of the body's origin, 20° down, 80° wide.
+
+    Attributes:
+        height, forward: metres above and ahead of the body's origin on the ground.
+        pitch_deg: downward tilt. roll_deg: clockwise roll as seen from behind.
+        fov_deg: horizontal field of view.
+        baseline: metres to the right camera.
+
+    """
+
+    height: float = LUSNAR_MOUNTING.height
+    forward: float = 1.0
+    pitch_deg: float = LUSNAR_MOUNTING.pitch_deg
+    roll_deg: float = 0.0
+    fov_deg: float = 2 * degrees(atan(LUSNAR_CAMERA.width / 2 / LUSNAR_CAMERA.fx))
+    baseline: float = BASELINE_M
+
+
+@dataclass(frozen=True)
+class MoonConfig:
+    """
+    One generated scene. The same configuration gives the same bytes.
+
+    Attributes:
+        seed: what everything is drawn from.
+        size: images are size × size pixels.
+        mount: the camera; None draws one (height 0.8 to 2.2 m, pitch 8 to 32°, roll ±4°,
+            field of view 55 to 95°), so that a network can't live off one horizon.
+        frame_interval: seconds between frames (LuSNAR: 0.108).
+        speed: the rover's, metres a second (LuSNAR: about 2).
+
+    """
+
+    seed: int
+    size: int = 1024
+    mount: CameraMount | None = CameraMount()
+    frame_interval: float = 0.108
+    speed: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.size < 32:
+            raise ValueError(f'image size {self.size} px is too small; 32 is the least')
+        if self.frame_interval <= 0 or self.speed <= 0:
+            raise ValueError('frame_interval and speed must be positive')

@@ -1,0 +1,92 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Impact craters: how many, how large, what shape."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lunar_perception.synthetic.noise import periodic_profile
+
+
+@dataclass(frozen=True)
+class Crater:
+    """
+    A simple bowl crater with a raised rim.
+
+    Attributes:
+        x, y: centre in metres. radius: to the rim's crest, metres.
+        depth: rim crest to floor, metres. rim: crest above the plain, metres.
+        labelled: whether it is large and fresh enough for the label 'crater'.
+        outline: seed of the rim's irregular outline.
+
+    """
+
+    x: float
+    y: float
+    radius: float
+    depth: float
+    rim: float
+    labelled: bool
+    outline: int
+
+    REACH = 3.0
+    """Radii out to which the ejecta blanket raises the ground."""
+
+    def scaled_distance(self, dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
+        """Return distance from the centre in units of the rim's radius in that direction."""
+        rng = np.random.default_rng(self.outline)
+        table = periodic_profile(rng, np.linspace(0, 2 * np.pi, 257), harmonics=5)
+        radius = self.radius * (1 + 0.05 * table)
+        angle = np.arctan2(dy, dx) % (2 * np.pi)
+        return np.hypot(dx, dy) / np.interp(angle, np.linspace(0, 2 * np.pi, 257), radius)
+
+    def height(self, t: np.ndarray) -> np.ndarray:
+        """
+        Return the height it adds at scaled distances `t`, metres.
+
+        A parabolic bowl inside the crest; outside, the ejecta's t^-3 decay (McGetchin et al.
+        1973, doi:10.1016/0012-821X(73)90162-3), brought to zero at the reach.
+        """
+        bowl = self.rim - self.depth * (1 - t**2)
+        outside = np.clip(t, 1, None)
+        fade = np.clip((self.REACH - outside) / (self.REACH - 1), 0, 1)
+        blanket = self.rim * outside**-3 * fade
+        # Degradation rounds the crest: a soft minimum of bowl and blanket.
+        softness = max(0.15 * self.depth, 1e-3)
+        return -softness * np.logaddexp(-bowl / softness, -blanket / softness)
+
+
+def draw_craters(
+    rng: np.random.Generator, bounds: tuple[float, float, float, float]
+) -> list[Crater]:
+    """
+    Draw the craters of one landscape inside `bounds` (x0, y0, x1, y1) metres.
+
+    Cumulative numbers fall as radius^-2 or so (the lunar equilibrium population, Trask 1966).
+    Large ones are wide and shallow, as LuSNAR's are; small ones are worn to soft pits, which
+    count as regolith.
+    """
+    x0, y0, x1, y1 = bounds
+    area = (x1 - x0) * (y1 - y0)
+    craters = []
+    # (smallest, largest radius; craters a square metre; exponent; depth over diameter; labelled)
+    large = float(np.exp(rng.uniform(np.log(1.0e-3), np.log(5e-3))))
+    populations = (
+        (3.0, 18.0, large, 1.6, (0.06, 0.13), True),
+        (0.35, 2.5, 0.03, 2.2, (0.02, 0.07), False),
+    )
+    for smallest, largest, density, exponent, (shallow, deep), labelled in populations:
+        count = rng.poisson(area * density)
+        u = rng.random(count)
+        ratio = (largest / smallest) ** -exponent
+        radii = smallest * (1 - u * (1 - ratio)) ** (-1 / exponent)
+        x, y = rng.uniform(x0, x1, count), rng.uniform(y0, y1, count)
+        depths = rng.uniform(shallow, deep, count) * 2 * radii
+        rims = depths * rng.uniform(0.15, 0.3, count)
+        outlines = rng.integers(0, 2**31, count)
+        craters += [
+            Crater(*map(float, values), labelled, int(outline))
+            for *values, outline in zip(x, y, radii, depths, rims, outlines, strict=True)
+        ]
+    return craters

@@ -1,0 +1,112 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Periodic fractal noise: heights on a grid of lines, slopes at scattered points."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+
+TEXELS = 1024
+
+
+@dataclass(frozen=True)
+class FractalNoise:
+    """
+    A periodic, band-limited, self-affine random surface of unit root mean square.
+
+    Its power spectrum falls as wavelength^(2 · hurst + 2) between the shortest and longest
+    wavelength, the law of lunar relief at rover scale (Rosenburg et al. 2011,
+    doi:10.1029/2010JE003716). It repeats every `period` metres, which nobody sees as long as
+    the longest wavelength is far shorter.
+
+    Attributes:
+        seed: what the surface is drawn from.
+        texel: metres between samples.
+        shortest, longest: wavelengths in metres.
+        hurst: 1 gives rolling hills, 0 gives grit.
+
+    """
+
+    seed: tuple[int, ...]
+    texel: float
+    shortest: float
+    longest: float
+    hurst: float = 0.85
+
+    @property
+    def period(self) -> float:
+        """Metres after which the surface repeats."""
+        return TEXELS * self.texel
+
+    @cached_property
+    def texture(self) -> np.ndarray:
+        """Samples of one period, (1024, 1024) float32."""
+        fy = np.fft.fftfreq(TEXELS, self.texel)[:, None]
+        fx = np.fft.rfftfreq(TEXELS, self.texel)[None, :]
+        frequency = np.hypot(fx, fy)
+        band = (frequency >= 1 / self.longest) & (frequency <= 1 / self.shortest)
+        amplitude = np.zeros_like(frequency)
+        amplitude[band] = frequency[band] ** -(self.hurst + 1)
+        rng = np.random.default_rng(self.seed)
+        spectrum = np.fft.rfft2(rng.standard_normal((TEXELS, TEXELS))) * amplitude
+        surface = np.fft.irfft2(spectrum, s=(TEXELS, TEXELS))
+        return (surface / surface.std()).astype(np.float32)
+
+    @cached_property
+    def slope_texture(self) -> np.ndarray:
+        """Slopes (∂h/∂x, ∂h/∂y) of one period at unit height, (1024, 1024, 2) float32."""
+        h = self.texture
+        dx = (np.roll(h, -1, 1) - np.roll(h, 1, 1)) / (2 * self.texel)
+        dy = (np.roll(h, -1, 0) - np.roll(h, 1, 0)) / (2 * self.texel)
+        return np.stack([dx, dy], axis=-1)
+
+    def on_lines(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return heights where lines x (W,) and y (H,) in metres cross, (H, W) float32."""
+        left, across = _cells(x / self.texel)
+        top, down = _cells(y / self.texel)
+        rows = _lerp(self.texture[top % TEXELS], self.texture[(top + 1) % TEXELS], down[:, None])
+        return _lerp(rows[:, left % TEXELS], rows[:, (left + 1) % TEXELS], across)
+
+    def slopes_at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return slopes (N, 2) float32 at points x, y (N,) metres."""
+        return _sample(self.slope_texture, x / self.texel, y / self.texel)
+
+    def at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return heights (N,) float32 at points x, y (N,) metres."""
+        return _sample(self.texture, x / self.texel, y / self.texel)
+
+
+def periodic_profile(
+    rng: np.random.Generator, angles: np.ndarray, harmonics: int, hurst: float = 0.7
+) -> np.ndarray:
+    """Return smooth random values of about unit root mean square, of `angles` (any shape)."""
+    values = np.zeros(np.shape(angles), np.float64)
+    for k in range(1, harmonics + 1):
+        a, b = rng.standard_normal(2) * k ** -(hurst + 0.5)
+        values += a * np.cos(k * angles) + b * np.sin(k * angles)
+    return values
+
+
+def _cells(coordinates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    floor = np.floor(coordinates)
+    return floor.astype(np.int64), (coordinates - floor).astype(np.float32)
+
+
+def _lerp(a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    return a + (b - a) * weight
+
+
+def _sample(texture: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    count = len(u)
+    if count == 0:
+        return np.zeros((0, *texture.shape[2:]), np.float32)
+    # OpenCV takes maps of at most 32767 columns and rows, so the points stand in rows of 1024;
+    # it wraps inaccurately far out, so they are brought into one period first.
+    maps = np.zeros((2, -(-count // TEXELS) * TEXELS), np.float32)
+    np.mod(u, TEXELS, out=maps[0, :count])
+    np.mod(v, TEXELS, out=maps[1, :count])
+    u, v = maps.reshape(2, -1, TEXELS)
+    sampled = cv2.remap(texture, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    return sampled.reshape(-1, *texture.shape[2:])[:count]

@@ -1,0 +1,114 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""From surfaces and sun to pixels: reflectance, light, and the camera's response."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+GAMMA, SHOULDER, WHITE = 2.2, 1.4, 250.0
+"""The camera's response: display gamma, how soon it saturates, the value it never exceeds."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """
+    How a scene is lit and how its camera responds; drawn once a scene.
+
+    Attributes:
+        sun: unit vector towards the sun, world frame (x, y, z up).
+        ambient: light that reaches a shadow, as a share of the sun's.
+        lunar_lambert: weight of Lommel-Seeliger against Lambert reflectance in [0, 1].
+        albedo: relative, of regolith, crater floors, rocks, mountains.
+        mottling: how much darker hollows are, a standard deviation of relief in log albedo.
+        exposure: what lit flat regolith comes to before the response curve.
+        black: pixel value of no light; LuSNAR's sky is 22.
+        contrast: steepness of the response; 1 is the sRGB curve's.
+        tint: relative gain of red, green, blue.
+        blur: standard deviation of the lens blur in pixels of a 1024-pixel image.
+        grain: standard deviation of the noise in pixel values.
+        glare: veiling light across the image, on exposure's scale; most scenes have none.
+
+    """
+
+    sun: np.ndarray
+    ambient: float
+    lunar_lambert: float
+    albedo: tuple[float, float, float, float]
+    mottling: float
+    exposure: float
+    black: float
+    contrast: float
+    tint: tuple[float, float, float]
+    blur: float
+    grain: float
+    glare: float
+
+
+def draw_look(rng: np.random.Generator) -> Look:
+    """Draw the light and the camera's response of one scene."""
+    elevation = np.radians(np.exp(rng.uniform(np.log(10), np.log(48))))
+    # Mostly behind the rover, as in LuSNAR's frames, where its shadow lies ahead of it.
+    azimuth = np.pi + rng.normal(0, np.radians(65))
+    black = 22.0 if rng.random() < 0.6 else float(rng.uniform(0, 30))
+    contrast = float(rng.uniform(1.3, 2.2))
+    grey = (rng.uniform(100, 165) - black) / (WHITE - black)
+    return Look(
+        sun=np.array(
+            [
+                np.cos(elevation) * np.cos(azimuth),
+                np.cos(elevation) * np.sin(azimuth),
+                np.sin(elevation),
+            ]
+        ),
+        ambient=float(np.exp(rng.uniform(np.log(0.0005), np.log(0.01)))),
+        lunar_lambert=float(rng.uniform(0.0, 0.5)),
+        albedo=(
+            1.0,
+            float(rng.uniform(1.1, 1.6)),
+            float(rng.uniform(1.3, 2.3)),
+            float(rng.uniform(1.3, 2.6)),
+        ),
+        mottling=float(rng.uniform(0.05, 0.22)),
+        exposure=float(-np.log(1 - grey ** (GAMMA / contrast)) / SHOULDER),
+        black=black,
+        contrast=contrast,
+        tint=(1.0, float(rng.uniform(0.97, 1.01)), float(rng.uniform(0.97, 1.04))),
+        blur=float(rng.uniform(0.5, 1.2)),
+        grain=float(rng.uniform(0.3, 2.0)),
+        glare=float(rng.uniform(0.0, 0.01)) if rng.random() < 0.2 else 0.0,
+    )
+
+
+def reflectance(
+    normal: np.ndarray, towards_eye: np.ndarray, sun: np.ndarray, lunar_lambert: float
+) -> np.ndarray:
+    """
+    Return the Lunar-Lambert reflectance (H, W) float32 (McEwen 1991).
+
+    `normal` and `towards_eye` are unit vectors (H, W, 3), `sun` a unit vector (3,):
+    L · 2 μ0 / (μ0 + μ) + (1 − L) · μ0 with μ0, μ the cosines of incidence and emission.
+    """
+    incidence = np.clip(normal @ sun.astype(np.float32), 0, None)
+    emission = np.clip(np.einsum('hwc,hwc->hw', normal, towards_eye), 0.02, None)
+    lommel_seeliger = 2 * incidence / (incidence + emission)
+    return lunar_lambert * lommel_seeliger + (1 - lunar_lambert) * incidence
+
+
+def expose(radiance: np.ndarray, look: Look, pixels: int, grain: np.ndarray) -> np.ndarray:
+    """
+    Turn radiance (H, W) float32 into an image (H, W, 3) uint8 RGB.
+
+    Flat lit regolith has radiance 1; `grain` (H, W) float32 is unit noise. Blur, exposure, a
+    soft shoulder that saturates slowly, display gamma, black level, tint, noise.
+    """
+    blur = look.blur * pixels / 1024
+    if blur > 0.2:
+        radiance = cv2.GaussianBlur(radiance, (0, 0), blur)
+    light = look.exposure * radiance + look.glare
+    value = (1 - np.exp(-SHOULDER * light)) ** (look.contrast / GAMMA)
+    value = look.black + (WHITE - look.black) * value + look.grain * grain
+    tint = np.array(look.tint, np.float32)
+    lifted = look.black + (value - look.black)[..., None] * tint
+    return np.clip(np.rint(lifted), 0, 255).astype(np.uint8)

@@ -1,0 +1,207 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Rocks and pebbles: how many, how large, what shape, and their mesh."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from lunar_perception.synthetic.noise import FractalNoise
+
+LABEL_DIAMETER = 0.18
+"""Smallest rock in metres. Anything smaller is a pebble, which LuSNAR labels regolith."""
+
+PEBBLES = (0.02, 0.10)
+"""Smallest and largest pebble, metres."""
+
+LARGEST = 3.5
+CELL = 16.0
+REACH = 260.0
+"""Metres out to which rocks stand; beyond, the labelled ones are too small to see."""
+
+SHAPES = 12
+
+
+@dataclass(frozen=True)
+class RockField:
+    """
+    Where rocks lie: a size-frequency law, clustered.
+
+    Attributes:
+        seed: of the scene.
+        abundance: rocks of at least 1 m a square metre; their cumulative number falls as
+            diameter^-2 (Golombek and Rapp 1997, doi:10.1029/96JE03319, at these sizes).
+        pebble_abundance: the same for pebbles, which obey their own abundance.
+        clustering: a noise; rocks gather where it is high.
+
+    """
+
+    seed: int
+    abundance: float
+    pebble_abundance: float
+    clustering: FractalNoise
+
+    def around(self, centre: tuple[float, float], smallest_angle: float) -> 'Rocks':
+        """
+        Return the rocks around `centre` that look at least `smallest_angle` radians wide.
+
+        Every rock is drawn from its own cell's seed, so that it is the same one whatever the
+        centre.
+        """
+        cells = []
+        steps = np.arange(-REACH, REACH, CELL)
+        for cx in np.floor((centre[0] + steps) / CELL).astype(int):
+            for cy in np.floor((centre[1] + steps) / CELL).astype(int):
+                near = np.hypot((cx + 0.5) * CELL - centre[0], (cy + 0.5) * CELL - centre[1])
+                if near < REACH:
+                    cells.append(self._cell(int(cx), int(cy), max(near - 24.0, 3.0)))
+        rocks = np.concatenate(cells)
+        distance = np.hypot(rocks[:, 0] - centre[0], rocks[:, 1] - centre[1])
+        # What a rover a few metres off the centre would still see.
+        return Rocks(rocks[rocks[:, 2] > smallest_angle * np.clip(distance - 6.0, 0, None)])
+
+    def _cell(self, cx: int, cy: int, distance: float) -> np.ndarray:
+        # Signed cell numbers become distinct non-negative words of the seed.
+        rng = np.random.default_rng((self.seed, 31, cx % 2**20, cy % 2**20))
+        drawn = []
+        for abundance, smallest, largest in (
+            (self.abundance, LABEL_DIAMETER, LARGEST),
+            (self.pebble_abundance if distance < 20 else 0.0, *PEBBLES),
+        ):
+            count = rng.poisson(abundance * smallest**-2 * CELL**2)
+            u = rng.random((count, 8))
+            x, y = (cx + u[:, 0]) * CELL, (cy + u[:, 1]) * CELL
+            diameter = smallest * (1 - u[:, 2] * (1 - (largest / smallest) ** -2)) ** -0.5
+            keep = u[:, 3] < 0.4 * np.exp(0.9 * self.clustering.at(x, y))
+            drawn.append(np.column_stack([x, y, diameter, u[:, 4:]])[keep])
+        return np.concatenate(drawn)
+
+
+@dataclass(frozen=True)
+class Rocks:
+    """A set of rocks: rows of x, y, diameter (metres) and four random numbers in [0, 1)."""
+
+    rows: np.ndarray
+
+    def where(self, keep: np.ndarray) -> 'Rocks':
+        """Return the rocks for which `keep` (N,) bool holds."""
+        return Rocks(self.rows[keep])
+
+    def mesh(
+        self,
+        height_at: Callable[[np.ndarray, np.ndarray], np.ndarray],
+        centre: tuple[float, float],
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """
+        Build all rocks as triangles, partly buried in the ground.
+
+        `height_at` gives the ground's height at points x, y; rocks far from `centre` get
+        fewer triangles. Returns vertices (V, 3) float32 metres, triangles (T, 3) int32 and, for
+        each triangle, its rock's row (T,) int32.
+        """
+        x, y, diameter, turn, squash, burial, shape = self.rows.T
+        half = np.stack(
+            [
+                diameter / 2,
+                diameter / 2 * (0.75 + 0.25 * ((shape * 977) % 1)),
+                diameter / 2 * (0.55 + 0.35 * squash),
+            ],
+            axis=-1,
+        )
+        lift = height_at(x, y) + half[:, 2] * (0.55 - 0.8 * burial)
+        cos, sin = np.cos(2 * np.pi * turn), np.sin(2 * np.pi * turn)
+        apparent = diameter / np.hypot(np.hypot(x - centre[0], y - centre[1]), 2.0)
+        level = np.digitize(apparent, (0.006, 0.04, 0.2))
+        kind = (shape * SHAPES).astype(int)
+        vertices = [np.zeros((0, 3), np.float32)]
+        triangles = [np.zeros((0, 3), np.int32)]
+        owners = [np.zeros(0, np.int32)]
+        first = 0
+        for index, detail in np.ndindex(SHAPES, 4):
+            chosen = np.flatnonzero((kind == index) & (level == detail))
+            block, faces = _shape(index, detail + 1)
+            local = block * half[chosen][:, None]  # (rocks, vertices, 3)
+            c, s = cos[chosen][:, None], sin[chosen][:, None]
+            placed = np.stack(
+                [
+                    local[..., 0] * c - local[..., 1] * s + x[chosen][:, None],
+                    local[..., 0] * s + local[..., 1] * c + y[chosen][:, None],
+                    local[..., 2] + lift[chosen][:, None],
+                ],
+                axis=-1,
+            )
+            starts = first + len(block) * np.arange(len(chosen))
+            vertices.append(placed.reshape(-1, 3).astype(np.float32))
+            triangles.append((faces + starts[:, None, None]).reshape(-1, 3).astype(np.int32))
+            owners.append(np.repeat(chosen, len(faces)).astype(np.int32))
+            first += len(block) * len(chosen)
+        return np.concatenate(vertices), np.concatenate(triangles), np.concatenate(owners)
+
+
+def draw_rock_field(rng: np.random.Generator, seed: int) -> RockField:
+    """Draw how rocky one landscape is."""
+    return RockField(
+        seed,
+        abundance=float(np.exp(rng.uniform(np.log(0.005), np.log(0.045)))),
+        pebble_abundance=float(rng.uniform(0.005, 0.025)),
+        clustering=FractalNoise((seed, 32), texel=1.0, shortest=6.0, longest=90.0, hurst=0.3),
+    )
+
+
+@cache
+def _shape(index: int, level: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return vertices (V, 3) and faces (F, 3) of a block: a unit ball cut by random planes."""
+    rng = np.random.default_rng((97, index))
+    planes = rng.standard_normal((rng.integers(11, 22), 3))
+    planes /= np.linalg.norm(planes, axis=1, keepdims=True)
+    offsets = rng.uniform(0.55, 0.95, len(planes))
+    vertices, faces = _icosphere(level)
+    facing = vertices @ planes.T
+    cut = np.where(facing > 0.05, offsets / np.clip(facing, 0.05, None), np.inf).min(1)
+    radius = np.minimum(cut, 1.15) * (1 + 0.06 / 2**level * rng.standard_normal(len(vertices)))
+    return vertices * radius[:, None], faces
+
+
+@cache
+def _icosphere(level: int) -> tuple[np.ndarray, np.ndarray]:
+    golden = (1 + 5**0.5) / 2
+    axes = [(-1, golden, 0), (1, golden, 0), (-1, -golden, 0), (1, -golden, 0)]
+    vertices = [np.roll(axis, shift) for shift in range(3) for axis in axes]
+    points = np.array(vertices, float) / np.hypot(1, golden)
+    # The twenty faces are the triples of mutually nearest vertices.
+    near = np.linalg.norm(points[:, None] - points[None], axis=-1) < 1.1
+    faces = [
+        (i, j, k)
+        for i in range(12)
+        for j in range(i + 1, 12)
+        for k in range(j + 1, 12)
+        if near[i, j] and near[j, k] and near[i, k]
+    ]
+    for _ in range(level):
+        middle: dict[tuple[int, int], int] = {}
+        grown = list(points)
+
+        def between(a: int, b: int, middle=middle, grown=grown) -> int:
+            key = (min(a, b), max(a, b))
+            if key not in middle:
+                middle[key] = len(grown)
+                point = grown[a] + grown[b]
+                grown.append(point / np.linalg.norm(point))
+            return middle[key]
+
+        split = []
+        for a, b, c in faces:
+            ab, bc, ca = between(a, b), between(b, c), between(c, a)
+            split += [(a, ab, ca), (b, bc, ab), (c, ca, bc), (ab, bc, ca)]
+        faces, points = split, np.array(grown)
+    order = np.array(faces)
+    corner = points[order]
+    outward = np.einsum(
+        'fi,fi->f',
+        np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]),
+        corner.mean(1),
+    )
+    order[outward < 0] = order[outward < 0][:, ::-1]
+    return points, order

@@ -1,0 +1,77 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A generated scene, written to disk in LuSNAR's layout."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from lunar_perception.data.lusnar_format import Mounting
+from lunar_perception.data.lusnar_writer import LusnarSceneWriter
+from lunar_perception.synthetic.config import MoonConfig
+from lunar_perception.synthetic.moon import Moon
+from lunar_perception.synthetic.rover import Pose
+
+
+def generate_scene(
+    directory: str | Path,
+    config: MoonConfig,
+    frames: int,
+    *,
+    resume: bool = False,
+    progress: Callable[[], object] = lambda: None,
+) -> None:
+    """
+    Write `frames` frames of one generated scene into `directory`.
+
+    With `resume`, frames that are there are kept; the bytes are the same either way.
+    `progress` is called after every frame.
+    """
+    moon = Moon(config)
+    mounting = Mounting(moon.mount.height, moon.mount.pitch_deg, moon.mount.roll_deg)
+    with LusnarSceneWriter(directory, moon.camera, mounting) as writer:
+        for frame in moon.frames(frames):
+            pose = lusnar_pose(frame.body)
+            if resume and writer.has_frame(frame.stamp_ns):
+                writer.add_pose(frame.stamp_ns, pose)
+            else:
+                writer.write_frame(
+                    frame.stamp_ns,
+                    left=frame.left,
+                    right=frame.right,
+                    depth=frame.depth,
+                    label=frame.label,
+                    pose=pose,
+                )
+            progress()
+
+
+def lusnar_pose(body: Pose) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Return a body pose as LuSNAR writes it: position (3,) and quaternion (4,) wxyz.
+
+    Here world and body have x ahead, y left, z up; LuSNAR's have x ahead, y right, z down.
+    """
+    flip = np.array([1.0, -1.0, -1.0])
+    return body.position * flip, _quaternion(flip[:, None] * body.rotation * flip)
+
+
+def _quaternion(rotation: np.ndarray) -> np.ndarray:
+    """Return the quaternion wxyz, w ≥ 0, of a rotation matrix (Bar-Itzhack 2000)."""
+    r = rotation
+    k = np.array(
+        [
+            [r[0, 0] + r[1, 1] + r[2, 2], 0, 0, 0],
+            [r[2, 1] - r[1, 2], r[0, 0] - r[1, 1] - r[2, 2], 0, 0],
+            [r[0, 2] - r[2, 0], r[1, 0] + r[0, 1], r[1, 1] - r[0, 0] - r[2, 2], 0],
+            [
+                r[1, 0] - r[0, 1],
+                r[2, 0] + r[0, 2],
+                r[2, 1] + r[1, 2],
+                r[2, 2] - r[0, 0] - r[1, 1],
+            ],
+        ]
+    )
+    quaternion = np.linalg.eigh(k)[1][:, -1]
+    return quaternion if quaternion[0] >= 0 else -quaternion

@@ -1,0 +1,184 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The ground: relief, craters and mountains as one height field, and its mesh."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lunar_perception.synthetic.craters import Crater, draw_craters
+from lunar_perception.synthetic.mountains import draw_mountains, Mountains
+from lunar_perception.synthetic.noise import FractalNoise
+
+HORIZON = 2500.0
+"""Metres to the mesh's edge; the Moon's own horizon at eye height 1.5 m is 2.3 km away."""
+
+
+@dataclass(frozen=True)
+class Roughness:
+    """One band of small relief: a noise and the root mean square of its height, metres."""
+
+    noise: FractalNoise
+    height: float
+
+
+@dataclass(frozen=True)
+class Terrain:
+    """
+    The ground of one scene, x forward, y left, z up, metres.
+
+    Attributes:
+        undulation: relief wide enough for the mesh to carry its shading.
+        roughness: smaller relief, coarsest first; the last is too fine for the mesh and
+            only roughens the shading.
+        craters, mountains: what stands on it.
+
+    """
+
+    undulation: Roughness
+    roughness: tuple[Roughness, ...]
+    craters: tuple[Crater, ...]
+    mountains: Mountains
+
+    def mesh(self, centre: tuple[float, float], spacing: float, growth: float) -> 'TerrainMesh':
+        """
+        Build the mesh around `centre`.
+
+        Its lines are `spacing` metres apart out to 12 m, and from there each gap is
+        1 + growth times the last one, so that every triangle looks about equally small.
+        """
+        offsets = _offsets(12.0, spacing, growth)
+        x, y = centre[0] + offsets, centre[1] + offsets
+        mountain = self.mountains.height(x, y)
+        smooth = self.undulation.noise.on_lines(x, y) * self.undulation.height + mountain
+        bowl = np.full(smooth.shape, -1.0, np.float32)
+        gaps = np.gradient(offsets)
+        for crater in self.craters:
+            self._add_crater(crater, x, y, gaps, smooth, bowl)
+        dz_dy, dz_dx = np.gradient(smooth, y, x)
+        height = smooth
+        for band in self.roughness[:-1]:
+            height = height + band.noise.on_lines(x, y) * band.height
+        return TerrainMesh(
+            x=x,
+            y=y,
+            z=height.astype(np.float32),
+            slope=np.stack([dz_dx, dz_dy], -1).astype(np.float32),
+            bowl=bowl,
+            mountain=mountain.astype(np.float32),
+        )
+
+    @staticmethod
+    def _add_crater(
+        crater: Crater,
+        x: np.ndarray,
+        y: np.ndarray,
+        gaps: np.ndarray,
+        smooth: np.ndarray,
+        bowl: np.ndarray,
+    ) -> None:
+        reach = crater.REACH * crater.radius * 1.2
+        i0, i1 = np.searchsorted(y, (crater.y - reach, crater.y + reach))
+        j0, j1 = np.searchsorted(x, (crater.x - reach, crater.x + reach))
+        if i1 - i0 < 3 or j1 - j0 < 3 or crater.radius < 1.5 * min(gaps[i0:i1].max(), 1e3):
+            return  # outside, or too small for the mesh out there
+        window = np.s_[i0:i1, j0:j1]
+        t = crater.scaled_distance(x[None, j0:j1] - crater.x, y[i0:i1, None] - crater.y)
+        smooth[window] += crater.height(t)
+        if crater.labelled:
+            np.maximum(bowl[window], 1 - t, out=bowl[window])
+
+
+@dataclass(frozen=True)
+class TerrainMesh:
+    """
+    The height field's samples where lines x (W,) and y (H,) cross.
+
+    Attributes:
+        x, y: metres. z: heights (H, W) float32 metres.
+        slope: (∂z/∂x, ∂z/∂y) of the smooth relief, (H, W, 2) float32.
+        bowl: positive inside labelled craters, (H, W) float32.
+        mountain: metres that mountains rise above the plain, (H, W) float32.
+
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    z: np.ndarray
+    slope: np.ndarray
+    bowl: np.ndarray
+    mountain: np.ndarray
+
+    def vertices(self) -> np.ndarray:
+        """Return the vertices row by row, (H · W, 3) float32 metres."""
+        vertices = np.empty((*self.z.shape, 3), np.float32)
+        vertices[..., 0] = self.x
+        vertices[..., 1] = self.y[:, None]
+        vertices[..., 2] = self.z
+        return vertices.reshape(-1, 3)
+
+    def triangles(self) -> np.ndarray:
+        """Return the triangles' vertex indices, counter-clockwise from above, (T, 3) int32."""
+        height, width = self.z.shape
+        corner = (np.arange(height - 1)[:, None] * width + np.arange(width - 1)).ravel()
+        a, b, c, d = corner, corner + 1, corner + width, corner + width + 1
+        return np.concatenate([np.stack([a, b, c], -1), np.stack([b, d, c], -1)]).astype(np.int32)
+
+    def height_at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return the ground's heights at points x, y (N,) inside the mesh, (N,) metres."""
+        return self._between(self.z, x, y)
+
+    def mountain_at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return how high mountains rise at points x, y (N,) inside the mesh, (N,) metres."""
+        return self._between(self.mountain, x, y)
+
+    def _between(self, values: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        j = np.clip(np.searchsorted(self.x, x) - 1, 0, len(self.x) - 2)
+        i = np.clip(np.searchsorted(self.y, y) - 1, 0, len(self.y) - 2)
+        u = (x - self.x[j]) / (self.x[j + 1] - self.x[j])
+        v = (y - self.y[i]) / (self.y[i + 1] - self.y[i])
+        near = values[i, j] * (1 - u) + values[i, j + 1] * u
+        far = values[i + 1, j] * (1 - u) + values[i + 1, j + 1] * u
+        return near * (1 - v) + far * v
+
+
+def draw_terrain(
+    rng: np.random.Generator, seed: int, path: np.ndarray, keep_clear: float
+) -> Terrain:
+    """Draw the ground around a path (N, 2) metres; craters keep `keep_clear` metres off it."""
+    low, high = path.min(0), path.max(0)
+    centre = (low + high) / 2
+    bounds = (low[0] - 150, low[1] - 150, high[0] + 150, high[1] + 150)
+    craters = []
+    for crater in draw_craters(rng, bounds):
+        gap = np.hypot(path[:, 0] - crater.x, path[:, 1] - crater.y).min()
+        if not crater.labelled or gap > crater.radius + keep_clear:
+            craters.append(crater)
+    clearance = float(np.hypot(*(high - low)) / 2)
+    return Terrain(
+        undulation=Roughness(
+            FractalNoise((seed, 11), texel=3.0, shortest=20.0, longest=350.0, hurst=0.95),
+            float(np.exp(rng.uniform(np.log(0.15), np.log(1.6)))),
+        ),
+        roughness=(
+            Roughness(FractalNoise((seed, 12), 0.25, 1.6, 22.0), float(rng.uniform(0.04, 0.16))),
+            Roughness(FractalNoise((seed, 13), 0.04, 0.25, 1.8), float(rng.uniform(0.012, 0.04))),
+            Roughness(
+                FractalNoise((seed, 14), 0.008, 0.03, 0.3, 0.6), float(rng.uniform(0.002, 0.007))
+            ),
+        ),
+        craters=tuple(craters),
+        mountains=draw_mountains(rng, (float(centre[0]), float(centre[1])), clearance, seed),
+    )
+
+
+def _offsets(reach: float, spacing: float, growth: float) -> np.ndarray:
+    near = np.arange(0, reach, spacing)
+    gaps = [spacing]
+    total = near[-1]
+    while total < HORIZON:
+        gaps.append(gaps[-1] * (1 + growth))
+        total += gaps[-1]
+    far = near[-1] + np.cumsum(gaps[1:])
+    half = np.concatenate([near[1:], far])
+    return np.concatenate([-half[::-1], [0.0], half])
