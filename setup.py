@@ -1,3 +1,5 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
 """Build lunar_perception for colcon (ament_python), uv and pip alike."""
 
 from glob import glob
