@@ -4,6 +4,7 @@
 
 from argparse import ArgumentParser
 from dataclasses import dataclass
+import json
 from pathlib import Path
 import sys
 from typing import Annotated
@@ -58,9 +59,8 @@ def unified(arguments: list[str]) -> None:
         from train.smoke import generate_scenes
 
         data = generate_scenes(command.output / 'scenes')
-    figures = train_unified(config, data, command.output, resume=command.resume)
-    for name, value in figures.items():
-        print(f'{name:20} {value:.4f}')
+    metrics = train_unified(config, data, command.output, resume=command.resume)
+    print(json.dumps(metrics, indent=2))
 
 
 COMMANDS = {'unified': unified}

@@ -146,7 +146,7 @@ def _photometric(image: np.ndarray, c: AugmentConfig, rng: np.random.Generator) 
         quality = int(rng.integers(30, 90))
         levels = np.rint(x * 255).astype(np.uint8)
         _, data = cv2.imencode('.jpg', levels, (cv2.IMWRITE_JPEG_QUALITY, quality))
-        x = cv2.imdecode(data, cv2.IMREAD_COLOR).astype(np.float32) / 255
+        x = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.float32) / 255
     return x.astype(np.float32, copy=False)
 
 

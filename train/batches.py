@@ -14,8 +14,8 @@ from lunar_perception.taxonomy import LUNAR_TERRAIN
 from train.augment import augment, AugmentConfig
 from train.frames import Frames
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 RARE = LUNAR_TERRAIN.ids_of(('crater', 'rock'))
 
@@ -110,7 +110,7 @@ class TrainingBatches(Dataset[Batch]):
 def collate(samples: list[tuple[np.ndarray, np.ndarray, np.ndarray]], names: list[str]) -> Batch:
     """Join (image in [0, 1], label, canonical depth) samples into a batch."""
     images, labels, depths = (np.stack(part) for part in zip(*samples, strict=True))
-    images = (images - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_STD)
+    images = (images - IMAGENET_MEAN) / IMAGENET_STD
     return Batch(
         torch.from_numpy(images.astype(np.float32)).permute(0, 3, 1, 2).contiguous(),
         torch.from_numpy(labels.astype(np.int64)),

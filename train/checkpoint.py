@@ -5,6 +5,7 @@
 from dataclasses import dataclass
 import json
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -37,7 +38,7 @@ class RunState:
 def save_checkpoint(
     path: Path,
     model: nn.Module,
-    averaged: AveragedModel,
+    averaged: AveragedModel[Any],
     optimizer: torch.optim.Optimizer,
     state: RunState,
 ) -> None:
@@ -53,7 +54,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, model: nn.Module, averaged: AveragedModel, optimizer: torch.optim.Optimizer
+    path: Path, model: nn.Module, averaged: AveragedModel[Any], optimizer: torch.optim.Optimizer
 ) -> RunState:
     """
     Load what `save_checkpoint` wrote into the three, and return the rest.

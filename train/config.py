@@ -27,7 +27,7 @@ class DataConfig:
     Attributes:
         cache_size: side in pixels at which frames are kept for training.
         cache: folder of the cache; None = beside the data.
-        held_out: scenes for validation; empty = every fifth scene.
+        held_out: scenes for validation; empty = every tenth scene.
         batch_size: frames a step.
         workers: processes that prepare batches; 0 = none besides the main one.
         rare_sampling: how much more often frames with craters and rocks are drawn; 0 = every
@@ -154,15 +154,16 @@ def load_config(kind: type[T], path: Path) -> T:
     except yaml.YAMLError as error:
         raise ValueError(f'{path}: not YAML: {error}') from error
     try:
-        return _fill(kind, values, '')
+        filled: T = _fill(kind, values, '')
     except ValueError as error:
         raise ValueError(f'{path}: {error}') from error
+    return filled
 
 
-def _fill(kind: type[T], values: Any, prefix: str) -> T:
+def _fill(kind: Any, values: Any, prefix: str) -> Any:
     _require(isinstance(values, dict), f'{prefix or "the file"} must be a mapping of keys')
     hints = get_type_hints(kind)
-    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    known = [f.name for f in fields(kind)]
     filled = {}
     for key, value in values.items():
         if key not in known:

@@ -3,6 +3,9 @@
 """Held-out frames: figures during training, calibration at its end."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import sqrt
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,92 +13,123 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lunar_perception.models import UnifiedModel, UnifiedOutput
-from lunar_perception.taxonomy import LUNAR_TERRAIN, UNLABELLED
-from train.batches import Batch, collate
+from lunar_perception.metrics import Evaluation
+from lunar_perception.models import UnifiedModel
+from lunar_perception.taxonomy import SKY, UNLABELLED
+from train.batches import collate
 from train.frames import Frames
 from train.losses import valid_depth
 
 
-def held_out_batches(
-    frames: Frames, indices: np.ndarray, size: int, canonical_focal: float, batch_size: int
-) -> Iterator[Batch]:
+@dataclass(frozen=True)
+class FramePrediction:
     """
-    Yield the frames at `indices` unchanged, in order.
+    One frame's truth and what a network says of it, at the cache's size (S, S).
 
-    Images are resized to `size`; labels and canonical depth keep the cache's size.
+    Attributes:
+        label: uint8 ids. depth: float32 metres, +Inf for sky.
+        logits: (5, S, S). log_depth: (S, S) of metres of this frame's camera.
+        log_scale: (S, S) of the Laplace scale of log-depth, or None.
+
     """
-    for start in range(0, len(indices), batch_size):
-        chosen = indices[start : start + batch_size]
-        samples = []
-        for i in chosen:
-            image = cv2.resize(frames.image[i], (size, size), interpolation=cv2.INTER_AREA)
-            depth = frames.depth[i].astype(np.float32) * (canonical_focal / frames.focal[i])
-            samples.append((image.astype(np.float32) / 255, frames.label[i], depth))
-        yield collate(samples, [frames.names[i] for i in chosen])
+
+    label: np.ndarray
+    depth: np.ndarray
+    logits: Tensor
+    log_depth: Tensor
+    log_scale: Tensor | None
 
 
-@torch.inference_mode()
-def predict(model: UnifiedModel, batch: Batch, device: torch.device) -> UnifiedOutput:
-    """Return the output for a batch at the size of its labels, on the CPU."""
-    output = model.eval()(batch.images.to(device))
-    height, width = batch.label.shape[-2:]
-
-    def resize(x: Tensor) -> Tensor:
-        return F.interpolate(x.float(), size=(height, width), mode='bilinear').cpu()
-
-    scale = output.depth_log_scale
-    return UnifiedOutput(
-        resize(output.label_logits), resize(output.depth), None if scale is None else resize(scale)
-    )
-
-
-def evaluate(
-    model: UnifiedModel, batches: Iterator[Batch], device: torch.device
-) -> dict[str, float]:
+@dataclass(frozen=True)
+class HeldOut:
     """
-    Return figures over all pixels of the batches; `score`, the mIoU, is to be high.
+    The frames at `indices` of `frames`, as the predictor shows them to a network.
 
-    Depth is compared in metres of the canonical camera where truth is finite (ratios are the
-    same in any camera's metres).
+    Attributes:
+        size: side in pixels of the network's input.
+        batch_size: frames at once.
+        device: where the network is.
+        precision: 'fp32' or 'bf16'.
+
     """
-    classes = len(LUNAR_TERRAIN)
-    confusion = torch.zeros(classes, classes, dtype=torch.int64)
-    ratio_error = torch.zeros(4, dtype=torch.float64)  # count, abs_rel, squares, delta1
-    for batch in batches:
-        output = predict(model, batch, device)
-        labelled = batch.label != UNLABELLED
-        pairs = batch.label[labelled] * classes + output.label_logits.argmax(1)[labelled]
-        confusion += torch.bincount(pairs, minlength=classes**2).view(classes, classes)
-        valid = valid_depth(batch.depth)
-        depth, truth = output.depth[valid].double(), batch.depth[valid].double()
-        off = (depth - truth).abs()
-        close = torch.maximum(depth / truth, truth / depth) < 1.25
-        ratio_error += torch.stack(
-            (valid.sum().double(), (off / truth).sum(), off.square().sum(), close.double().sum())
+
+    frames: Frames
+    indices: np.ndarray
+    size: int
+    batch_size: int
+    device: torch.device
+    precision: str = 'fp32'
+
+    def thinned(self, count: int) -> 'HeldOut':
+        """Return `count` of the frames, spread evenly."""
+        if count >= len(self.indices):
+            return self
+        places = np.linspace(0, len(self.indices) - 1, count).round().astype(int)
+        return replace(self, indices=self.indices[places])
+
+    @torch.inference_mode()
+    def predictions(self, model: UnifiedModel) -> Iterator[FramePrediction]:
+        """Yield what `model` says, frame by frame, in order."""
+        frames, model = self.frames, model.eval()
+        for start in range(0, len(self.indices), self.batch_size):
+            chosen = self.indices[start : start + self.batch_size]
+            batch = collate([self._sample(i) for i in chosen], [])
+            with torch.autocast(
+                self.device.type, torch.bfloat16, enabled=self.precision == 'bf16'
+            ):
+                output = model(batch.images.to(self.device))
+            logits = _resized(output.label_logits, frames.size)
+            # As the predictor does: between a near and a far pixel the logs are averaged.
+            log_depth = _resized(output.depth.log(), frames.size)[:, 0]
+            log_scale = output.depth_log_scale
+            if log_scale is not None:
+                log_scale = _resized(log_scale, frames.size)[:, 0]
+            for k, i in enumerate(chosen):
+                focal_ratio = float(frames.focal[i]) / model.config.canonical_focal
+                yield FramePrediction(
+                    frames.label[i],
+                    frames.depth[i].astype(np.float32),
+                    logits[k],
+                    log_depth[k] + np.log(focal_ratio),
+                    None if log_scale is None else log_scale[k],
+                )
+
+    def _sample(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        shrinks = self.size < self.frames.size
+        way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        image = cv2.resize(self.frames.image[i], (self.size, self.size), interpolation=way)
+        return image.astype(np.float32) / 255, self.frames.label[i], self.frames.depth[i]
+
+
+def evaluate(model: UnifiedModel, held_out: HeldOut) -> dict[str, Any]:
+    """Return the keys of metrics.json for the network's calibrated answers."""
+    evaluation, config = Evaluation(), model.config
+    for frame in held_out.predictions(model):
+        probability, label = (frame.logits / config.temperature).softmax(0).max(0)
+        depth = torch.where(label == SKY, torch.inf, frame.log_depth.exp())
+        sigma = None
+        if frame.log_scale is not None:
+            relative = sqrt(2) * config.uncertainty_scale * frame.log_scale.exp()
+            sigma = (relative * frame.log_depth.exp()).numpy()
+        evaluation.update(
+            label.numpy().astype(np.uint8),
+            probability.clamp(max=1).numpy(),
+            depth.numpy(),
+            sigma,
+            frame.label,
+            frame.depth,
         )
-    hit = confusion.diag().double()
-    union = (confusion.sum(0) + confusion.sum(1)).double() - hit
-    iou = hit / union
-    count, abs_rel, squares, close_count = ratio_error.tolist()
-    figures = {'miou': float(iou[union > 0].mean())}
-    figures |= {
-        f'iou_{name}': float(value)
-        for name, value, seen in zip(LUNAR_TERRAIN.names, iou, union > 0, strict=True)
-        if seen
-    }
-    if count:
-        figures |= {
-            'abs_rel': abs_rel / count,
-            'rmse': (squares / count) ** 0.5,
-            'delta1': close_count / count,
-        }
-    return {**figures, 'score': figures['miou']}
+    return evaluation.to_dict()
 
 
-def calibrate(
-    model: UnifiedModel, batches: Iterator[Batch], device: torch.device, stride: int = 4
-) -> tuple[float, float]:
+def figures(metrics: dict[str, Any]) -> dict[str, float]:
+    """Return the figures worth following through a run; `score`, the mIoU, is to be high."""
+    kept = {f'iou_{name}': value for name, value in metrics['iou'].items()}
+    kept |= {name: metrics[name] for name in ('miou', 'abs_rel', 'rmse', 'delta1', 'ece')}
+    return {'score': metrics['miou'], **{k: v for k, v in kept.items() if v is not None}}
+
+
+def calibrate(model: UnifiedModel, held_out: HeldOut, stride: int = 4) -> tuple[float, float]:
     """
     Return the temperature and the uncertainty scale that fit held-out frames best.
 
@@ -103,22 +137,20 @@ def calibrate(
     (Guo et al., ICML 2017), and a Laplace distribution of log-depth with scale k · b, for which
     k = mean(|log d̂ − log d| / b). k is 1 for a network that predicts no scale.
     """
-    logits, labels, errors = [], [], []
-    for batch in batches:
-        output = predict(model, batch, device)
-        grid = np.s_[..., ::stride, ::stride]
-        label = batch.label[grid]
+    logits, labels, errors = [], [], [torch.empty(0)]
+    for frame in held_out.predictions(model):
+        label = torch.from_numpy(frame.label[::stride, ::stride].astype(np.int64))
         labelled = label != UNLABELLED
-        logits.append(output.label_logits[grid].movedim(1, -1)[labelled])
+        logits.append(frame.logits[:, ::stride, ::stride][:, labelled].T)
         labels.append(label[labelled])
-        if output.depth_log_scale is not None:
-            truth, depth = batch.depth[grid], output.depth[grid]
-            valid = valid_depth(truth)
-            error = (depth[valid].log() - truth[valid].log()).abs()
-            errors.append(error * torch.exp(-output.depth_log_scale[grid][valid]))
-    temperature = _fit_temperature(torch.cat(logits), torch.cat(labels))
-    scale = float(torch.cat(errors).mean()) if errors and torch.cat(errors).numel() else 1.0
-    return temperature, scale
+        if frame.log_scale is not None:
+            truth = torch.from_numpy(frame.depth)
+            error = (frame.log_depth - truth.log()).abs() * torch.exp(-frame.log_scale)
+            errors.append(error[valid_depth(truth)][:: stride**2])
+    error = torch.cat(errors)
+    scale = float(error.mean()) if len(error) else 1.0
+    # Out of inference mode: what follows takes gradients.
+    return _fit_temperature(torch.cat(logits).clone(), torch.cat(labels)), max(scale, 1e-3)
 
 
 def _fit_temperature(logits: Tensor, label: Tensor) -> float:
@@ -132,4 +164,9 @@ def _fit_temperature(logits: Tensor, label: Tensor) -> float:
         return nll
 
     solver.step(loss)
-    return float(log_temperature.detach().exp())
+    return float(log_temperature.detach().exp().clamp(0.1, 10))
+
+
+def _resized(maps: Tensor, size: int) -> Tensor:
+    maps = F.interpolate(maps.float(), size=(size, size), mode='bilinear', align_corners=False)
+    return maps.cpu()

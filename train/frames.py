@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 import re
 import shutil
+from typing import Any
 
 import cv2
 import numpy as np
@@ -49,11 +50,16 @@ class Frames:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def size(self) -> int:
+        """Side in pixels."""
+        return int(self.image.shape[1])
+
     def split(self, held_out: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """
         Return the indices of the frames to train on and of those held out, by scene.
 
-        `held_out` names scenes; empty means every fifth scene, the last one at least.
+        `held_out` names scenes; empty means every tenth scene, the last one at least.
         Raises ValueError for an unknown scene, and when either side would be empty.
         """
         scene = np.array([name.split('/')[0] for name in self.names])
@@ -63,7 +69,7 @@ class Frames:
             raise ValueError(
                 f'held-out scene {unknown[0]} is not in the data; it has {", ".join(scenes)}'
             )
-        chosen = list(held_out) or scenes[4::5] or scenes[-1:]
+        chosen = list(held_out) or scenes[9::10] or scenes[-1:]
         test = np.isin(scene, chosen)
         if test.all() or not test.any():
             raise ValueError(
@@ -100,12 +106,12 @@ def load_frames(data: Path, size: int, cache: Path | None = None) -> Frames:
     return Frames(**arrays, names=tuple(names))
 
 
-def _build(frames: list[tuple[Scene, int]], size: int, cache: Path, key: dict) -> None:
+def _build(frames: list[tuple[Scene, int]], size: int, cache: Path, key: dict[str, Any]) -> None:
     building = cache.with_name(f'{cache.name}.{os.getpid()}')
     building.mkdir(parents=True)
     count, side = len(frames), (size, size)
 
-    def new(name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    def new(name: str, shape: tuple[int, ...], dtype: type) -> np.memmap:
         path = building / f'{name}.npy'
         return np.lib.format.open_memmap(path, 'w+', dtype, (count, *shape))
 

@@ -8,7 +8,7 @@ import json
 from math import isfinite
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn, Tensor
@@ -25,23 +25,25 @@ from train.optim import AveragedModel, learning_rate_scale, make_optimizer
 LAST, BEST = 'last.safetensors', 'best.safetensors'
 LOG_EVERY = 10
 
+Network = TypeVar('Network', bound=nn.Module)
+
 
 class TrainingError(RuntimeError):
     """A run that can not go on."""
 
 
 def fit(
-    model: nn.Module,
+    model: Network,
     *,
     batches: Dataset[Batch],
     steps: int | None,
-    loss_terms: Callable[[nn.Module, Batch], dict[str, Tensor]],
-    evaluate: Callable[[nn.Module], dict[str, float]],
+    loss_terms: Callable[[Network, Batch], dict[str, Tensor]],
+    evaluate: Callable[[Network], dict[str, float]],
     config: TrainConfig,
     device: torch.device,
     output: Path,
     resume: bool = False,
-) -> nn.Module:
+) -> Network:
     """
     Train `model` and return its averaged copy as it stands after the last step.
 
@@ -123,11 +125,11 @@ def fit(
 
 
 def _evaluate_and_save(
-    model: nn.Module,
-    averaged: AveragedModel,
+    model: Network,
+    averaged: AveragedModel[Network],
     optimizer: torch.optim.Optimizer,
     state: RunState,
-    evaluate: Callable[[nn.Module], dict[str, float]],
+    evaluate: Callable[[Network], dict[str, float]],
     log: '_Log',
     output: Path,
 ) -> RunState:

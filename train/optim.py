@@ -5,11 +5,14 @@
 from copy import deepcopy
 from math import cos, pi
 import re
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
 from train.config import OptimizerConfig
+
+Network = TypeVar('Network', bound=nn.Module)
 
 
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
@@ -57,7 +60,7 @@ def learning_rate_scale(config: OptimizerConfig, step: int, progress: float) -> 
     return warm * fall
 
 
-class AveragedModel:
+class AveragedModel(Generic[Network]):
     """
     Exponential moving average of a model's weights; buffers are copied.
 
@@ -65,12 +68,12 @@ class AveragedModel:
     start is soon forgotten.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: Network, decay: float) -> None:
         self.model = deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
 
     @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
+    def update(self, model: Network, step: int) -> None:
         """Move towards the weights of `model` after `step` (from 0)."""
         rate = 1 - min(self.decay, (1 + step) / (10 + step)) if self.decay else 1.0
         torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), rate)

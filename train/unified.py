@@ -2,25 +2,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m train unified`: train the unified network and write what ships of it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from math import ceil
 from pathlib import Path
-import shutil
-from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn, Tensor
+from torch import Tensor
 
 from lunar_perception.atomic import write_json
 from lunar_perception.models import UnifiedConfig, UnifiedModel
+from lunar_perception.reference_rows import PositionPrior
 from train import losses
 from train.batches import Batch, TrainingBatches
 from train.config import LossConfig, TrainConfig
-from train.evaluation import calibrate, evaluate, held_out_batches
+from train.evaluation import calibrate, evaluate, figures, HeldOut
 from train.frames import load_frames
 from train.loop import fit
+
+PRIOR = 'position_prior.png'
+CALIBRATION_FRAMES = 200
 
 
 def train_unified(
@@ -30,14 +33,15 @@ def train_unified(
     *,
     resume: bool = False,
     model_config: UnifiedConfig | None = None,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """
-    Train on the LuSNAR-layout data set at `data`; return the figures on its held-out scenes.
+    Train on the LuSNAR-layout data set at `data`; return the metrics on its held-out scenes.
 
     `output` gets what `fit` writes, `config.json`, `weights/` (config.json and fp16
-    model.safetensors, calibrated), and `metrics.json`. `model_config` stands in for the
-    configuration that `config.model` names. Raises FileExistsError when `output` holds a run
-    and `resume` is not set, and what `load_frames` and `fit` raise.
+    model.safetensors, calibrated, and the training labels' position prior), and `metrics.json`.
+    `model_config` stands in for the configuration that `config.model` names. Raises
+    FileExistsError when `output` holds a run and `resume` is not set, and what `load_frames`
+    and `fit` raise.
     """
     if (output / 'log.jsonl').exists() and not resume:
         raise FileExistsError(f'{output} holds a run; go on with --resume, or name another folder')
@@ -47,8 +51,8 @@ def train_unified(
     size, focal = network.input_size, network.canonical_focal
 
     frames = load_frames(data, config.data.cache_size, config.data.cache)
-    train, held_out = frames.split(config.data.held_out)
-    print(f'{len(train)} frames to train on, {len(held_out)} held out; {device}, {size} px')
+    train, test = frames.split(config.data.held_out)
+    print(f'{len(train)} frames to train on, {len(test)} held out; {device}, {size} px')
     write_json(output / 'config.json', _plain(asdict(config)))
 
     torch.manual_seed(config.seed)
@@ -67,38 +71,35 @@ def train_unified(
     if config.epochs is not None:
         steps = ceil(config.epochs * len(train) / config.data.batch_size)
 
-    def held_out_frames(count: int | None = None) -> Iterator[Batch]:
-        chosen = held_out
-        if count is not None and count < len(held_out):
-            chosen = held_out[np.linspace(0, len(held_out) - 1, count).round().astype(int)]
-        return held_out_batches(frames, chosen, size, focal, config.data.batch_size)
+    held_out = HeldOut(frames, test, size, config.data.batch_size, device, config.precision)
+    followed = held_out.thinned(config.data.eval_frames)
 
     averaged = fit(
         model,
         batches=batches,
         steps=steps,
         loss_terms=make_loss(config.loss, frames.share[train].mean(0), network.max_depth, device),
-        evaluate=lambda model: evaluate(model, held_out_frames(config.data.eval_frames), device),
+        evaluate=lambda model: figures(evaluate(model, followed)),
         config=config,
         device=device,
         output=output,
         resume=resume,
     )
 
-    temperature, uncertainty_scale = calibrate(averaged, held_out_frames(200), device)
+    temperature, uncertainty_scale = calibrate(averaged, held_out.thinned(CALIBRATION_FRAMES))
     network = replace(network, temperature=temperature, uncertainty_scale=uncertainty_scale)
-    weights = save_weights(averaged, network, output / 'weights')
-    reloaded = UnifiedModel.from_pretrained(weights).to(device)
-    figures = evaluate(reloaded, held_out_frames(), device)
-    del figures['score']
-    figures |= {'temperature': temperature, 'uncertainty_scale': uncertainty_scale}
-    write_json(output / 'metrics.json', figures)
-    return figures
+    shipped = UnifiedModel(network)
+    shipped.load_state_dict(averaged.state_dict())
+    shipped.save_pretrained(output / 'weights', half=True)
+    PositionPrior.fit(frames.label[i] for i in train).save(output / 'weights' / PRIOR)
+    metrics = evaluate(UnifiedModel.from_pretrained(output / 'weights').to(device), held_out)
+    write_json(output / 'metrics.json', metrics)
+    return metrics
 
 
 def make_loss(
     config: LossConfig, share: np.ndarray, max_depth: float, device: torch.device
-) -> Callable[[nn.Module, Batch], dict[str, Tensor]]:
+) -> Callable[[UnifiedModel, Batch], dict[str, Tensor]]:
     """
     Return the function that runs the network on a batch and gives its loss term by term.
 
@@ -107,7 +108,7 @@ def make_loss(
     class_weights = torch.tensor(np.maximum(share, 1e-4) ** -config.class_balance)
     class_weights = (class_weights / (class_weights * share).sum()).float().to(device)
 
-    def terms(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    def terms(model: UnifiedModel, batch: Batch) -> dict[str, Tensor]:
         logits, depth, log_scale = model(batch.images)
         truth = batch.depth
         found: dict[str, Callable[[], Tensor]] = {
@@ -133,18 +134,6 @@ def make_loss(
 def _unit(truth: Tensor, max_depth: float) -> Tensor:
     """Return depth clipped to max_depth and divided by it; what is not finite stays so."""
     return torch.where(torch.isfinite(truth), (truth / max_depth).clamp(max=1), truth)
-
-
-def save_weights(model: UnifiedModel, config: UnifiedConfig, folder: Path) -> Path:
-    """Write `model` under `config` as fp16 to `folder`, replacing what is there; return it."""
-    half = UnifiedModel(config)
-    half.load_state_dict(model.state_dict())
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent) as temporary:
-        half.half().save_pretrained(temporary)
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(temporary, folder)
-    return folder
 
 
 def _device(name: str) -> torch.device:
