@@ -6,8 +6,6 @@ import copy
 from pathlib import Path
 import socket
 
-from lunar_perception.models.encoders import SamEncoder, SamEncoderConfig
-from lunar_perception.models.sam2 import Sam2Encoder, Sam2EncoderConfig
 import pytest
 import torch
 from torch import Tensor
@@ -22,6 +20,11 @@ from transformers import (
     SamVisionConfig,
     SamVisionModel,
 )
+
+from lunar_perception.models.encoders import SamEncoder, SamEncoderConfig
+from lunar_perception.models.sam2 import Sam2Encoder, Sam2EncoderConfig
+
+torch.set_num_threads(1)  # tiny tensors: threads would only wait for one another
 
 TOLERANCE = 1e-4
 
@@ -172,7 +175,9 @@ def test_a_whole_sam_loads_as_its_vision_model_does(tmp_path: Path) -> None:
     torch.testing.assert_close(neck, truth, atol=TOLERANCE, rtol=TOLERANCE)
 
 
-@pytest.mark.parametrize('shape', [(1, 3, 100, 128), (1, 3, 128, 100), (1, 1, 64, 64), (3, 64, 64)])
+@pytest.mark.parametrize(
+    'shape', [(1, 3, 100, 128), (1, 3, 128, 100), (1, 1, 64, 64), (3, 64, 64)]
+)
 def test_refuses_images_that_do_not_fit_the_patch(shape: tuple[int, ...]) -> None:
     encoder = SamEncoder(small())
     with pytest.raises(ValueError, match=r'multiples of 16|\(B, 3, H, W\)'):

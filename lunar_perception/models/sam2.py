@@ -4,7 +4,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from math import lcm
 from pathlib import Path
 from typing import Any, Literal
@@ -56,6 +56,9 @@ class Sam2EncoderConfig:
                 raise ValueError(
                     f'{name} {getattr(self, name)} need a number for each of 4 stages'
                 )
+        if any(wide == next_ for wide, next_ in pairwise(self.channels)):
+            # transformers' Hiera halves the grid only where the width changes.
+            raise ValueError(f'channels {self.channels} must change from stage to stage')
         if len(self.background) != 2 or not all(self.background):
             raise ValueError(f'background {self.background} needs rows and columns')
         if any(block >= sum(self.blocks) for block in self.global_blocks):
