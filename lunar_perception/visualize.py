@@ -48,8 +48,9 @@ def color_depth(depth: np.ndarray) -> np.ndarray:
     near, far = np.log(DEPTH_RANGE_M)
     finite = np.isfinite(depth)
     position = np.log(np.clip(np.where(finite, depth, 1), *DEPTH_RANGE_M))
-    level = np.rint((far - position) / (far - near) * 255).astype(np.uint8)
-    color = _colormap(level, cv2.COLORMAP_TURBO)
+    share = (far - position) / (far - near)
+    # The ends of the map are left out: they are too dark to tell from the sky.
+    color = _colormap(np.rint(20 + 220 * share).astype(np.uint8), cv2.COLORMAP_TURBO)
     color[~finite] = INVALID_COLOR
     color[depth == np.inf] = SKY_COLOR
     return color
