@@ -202,7 +202,7 @@ class UnifiedPredictor:
     def _resize(self, image: np.ndarray) -> np.ndarray:
         height, width = self.network_size(*image.shape[:2])
         if image.shape[:2] == (height, width):
-            return np.ascontiguousarray(image)
+            return np.require(image, requirements=('C', 'W'))  # torch wants to own it
         shrinks = height * width < image.shape[0] * image.shape[1]
         mode = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         return cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=mode)
