@@ -113,7 +113,7 @@ class Rocks:
         lift = height_at(x, y) + half[:, 2] * (0.55 - 0.8 * burial)
         cos, sin = np.cos(2 * np.pi * turn), np.sin(2 * np.pi * turn)
         apparent = diameter / np.hypot(np.hypot(x - centre[0], y - centre[1]), 2.0)
-        level = np.digitize(apparent, (0.006, 0.04, 0.2))
+        level = np.digitize(apparent, (0.006, 0.03, 0.12))
         kind = (shape * SHAPES).astype(int)
         vertices = [np.zeros((0, 3), np.float32)]
         triangles = [np.zeros((0, 3), np.int32)]
@@ -121,7 +121,7 @@ class Rocks:
         first = 0
         for index, detail in np.ndindex(SHAPES, 4):
             chosen = np.flatnonzero((kind == index) & (level == detail))
-            block, faces = _shape(index, detail + 1)
+            block, faces = _shape(index, detail)
             local = block * half[chosen][:, None]  # (rocks, vertices, 3)
             c, s = cos[chosen][:, None], sin[chosen][:, None]
             placed = np.stack(
@@ -160,7 +160,7 @@ def _shape(index: int, level: int) -> tuple[np.ndarray, np.ndarray]:
     vertices, faces = _icosphere(level)
     facing = vertices @ planes.T
     cut = np.where(facing > 0.05, offsets / np.clip(facing, 0.05, None), np.inf).min(1)
-    radius = np.minimum(cut, 1.15) * (1 + 0.06 / 2**level * rng.standard_normal(len(vertices)))
+    radius = np.minimum(cut, 1.15) * (1 + 0.05 / 2**level * rng.standard_normal(len(vertices)))
     return vertices * radius[:, None], faces
 
 
