@@ -4,6 +4,7 @@
 
 from pathlib import Path
 import pickle
+import re
 import shutil
 import tempfile
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from lunar_perception.data.lusnar import LusnarDataset, LusnarError, Scene
+from lunar_perception.data.lusnar_check import check
 from lunar_perception.data.lusnar_format import (
     CAMERA_PITCH_DEG,
     CAMERA_QUATERNION,
@@ -259,6 +261,71 @@ def test_damage_names_file_scene_and_reason(tmp_path, how, file, reason):
         for index in (0, 2):
             np.testing.assert_array_equal(scene[index].depth, written[index]['depth'])
             getattr(scene[index], how)
+
+
+@pytest.mark.parametrize(('how', 'file', 'reason'), DAMAGES)
+def test_check_finds_the_damage(tmp_path, how, file, reason):
+    for number in (1, 2):
+        write_scene(tmp_path / f'Moon_{number}')
+    seen = []
+    assert check(tmp_path, lambda done, total: seen.append((done, total))) == []
+    assert seen == [(done, 6) for done in range(1, 7)]
+
+    damage(tmp_path / 'Moon_2', how)
+    problems = check(tmp_path)
+    assert {(problem.scene, Path(problem.file).suffix[1:]) for problem in problems} == {
+        ('Moon_2', file.rpartition('.')[2])
+    }
+    assert re.search(reason, str(problems[0]))
+
+
+def test_check_finds_what_is_missing_or_too_much(tmp_path):
+    path, stem = tmp_path / 'Moon_1', str(START + GAP)
+    write_scene(path, frames=5)
+    (path / 'imu.txt').unlink()
+    (path / 'image0/depth_timestamp.txt').unlink()
+    (path / f'image0/color/{stem}.png').unlink()
+    (path / 'image0/label/.x.png.1-1.tmp').touch()
+    first = path / f'image0/depth/{START}.pfm'
+    write_pfm(first, read_pfm(first, top_to_bottom=True))  # the other row order, once only
+    (tmp_path / 'Moon_2/image0/color').mkdir(parents=True)
+    problems = [str(problem).replace(str(tmp_path), '') for problem in check(tmp_path)]
+    assert sorted(problems) == sorted(
+        [
+            'scene Moon_2: /Moon_2/image0/color: empty scene: no left image (*.png)',
+            'scene Moon_1: /Moon_1/imu.txt: missing',
+            'scene Moon_1: /Moon_1/image0/depth_timestamp.txt: missing: the scene is incomplete, '
+            'or its writing was interrupted',
+            'scene Moon_1: /Moon_1/image0/label/.x.png.1-1.tmp: left over from an interrupted '
+            'writing',
+            *(
+                f'scene Moon_1: /Moon_1/{file}: no left image has this stamp'
+                for file in (
+                    f'image0/depth/{stem}.pfm',
+                    f'image0/label/{stem}.png',
+                    f'image1/color/{stem}.png',
+                    f'LiDAR/{stem}.txt',
+                )
+            ),
+            f'scene Moon_1: /Moon_1/image0/color_timestamp.txt: {stem} is listed, but not there',
+            f'scene Moon_1: /Moon_1/LiDAR/timestamp.txt: {stem} is listed, but not there',
+            f'scene Moon_1: /Moon_1/image0/depth/{START}.pfm: depth and label disagree on the sky '
+            'in 67% of pixels',
+        ]
+    )
+    assert len(check(tmp_path / 'nowhere')) == 1
+
+
+def test_check_survives_a_broken_camera_and_images_of_other_sizes(tmp_path):
+    write_scene(tmp_path, 2)
+    image = np.zeros((4, 4, 4), np.uint8)
+    cv2.imwrite(str(tmp_path / f'image1/color/{START}.png'), image)
+    (problem,) = check(tmp_path)
+    assert f'right_image of frame {START} is 4×4, the scene 16×12' in str(problem)
+    (tmp_path / f'image0/color/{START}.png').write_bytes(b'')
+    assert 'not a PNG image' in str(check(tmp_path)[0])
+    (tmp_path / 'camera.json').write_text('{}')
+    assert 'not a camera file' in str(check(tmp_path)[0])
 
 
 def test_empty_and_absent_scenes(tmp_path):

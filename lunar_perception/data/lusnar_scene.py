@@ -199,7 +199,7 @@ class Scene(Sequence[Frame]):
             if label_sky.shape == depth_sky.shape:
                 sky += float(np.mean(label_sky == depth_sky))
                 sky -= float(np.mean(label_sky == depth_sky[::-1]))
-            if abs(sky) > 0.05:
+            if abs(sky) > 1:  # two or three frames of one mind
                 break
             nearness = np.zeros_like(rows)
             np.divide(1, rows, out=nearness, where=(rows > 0) & ~depth_sky)
