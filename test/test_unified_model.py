@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The unified network: its configurations, outputs, gradients and checkpoints."""
 
+from copy import deepcopy
 from dataclasses import asdict, replace
 import json
 from math import log
@@ -121,6 +122,16 @@ def test_the_small_network_learns_an_image_by_heart() -> None:
     assert losses[-1] < 0.75 * losses[0]
 
 
+def test_copies_and_pickles_for_other_processes_work() -> None:
+    model = network('rover')
+    images = torch.randn(1, 3, 64, 96)
+    with torch.inference_mode():
+        expected = model(images).depth
+    for twin in (deepcopy(model), pickle.loads(pickle.dumps(model))):
+        with torch.no_grad():
+            torch.testing.assert_close(twin(images).depth, expected)
+
+
 def test_blocks_are_named_for_layerwise_learning_rates() -> None:
     for name, depth in (('rover', 4), ('sam2', 5)):
         names = {n.split('.')[2] for n, _ in network(name).named_parameters() if '.blocks.' in n}
@@ -168,6 +179,8 @@ def test_rover_is_small_enough_to_ship(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path, half=True)
     assert (tmp_path / 'model.safetensors').stat().st_size <= 16 * 2**20
     assert model.config.input_size == 448
+    with torch.no_grad():
+        assert model.eval()(torch.randn(1, 3, 224, 224)).depth.shape == (1, 1, 224, 224)
 
 
 @pytest.mark.parametrize('name', ['paper', 'base', 'rover'])

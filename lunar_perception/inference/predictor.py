@@ -213,8 +213,7 @@ class UnifiedPredictor:
         normalised = (pixels.float() - self._mean) / self._std
         lower = self.precision != torch.float32
         with torch.autocast(self.device.type, self.precision, enabled=lower):
-            output: UnifiedOutput = self.model(normalised)
-        return output
+            return self.model(normalised)
 
 
 def choose_device(name: str) -> torch.device:

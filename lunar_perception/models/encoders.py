@@ -152,7 +152,7 @@ class SamEncoder(nn.Module):
             Block(
                 width,
                 config.heads,
-                int(width * config.mlp_ratio),
+                round(width * config.mlp_ratio),
                 0 if i in config.global_blocks else config.window_size,
                 grid,
             )
@@ -165,7 +165,7 @@ class SamEncoder(nn.Module):
         self.strides = (config.patch_size,) * len(self.channels)
         self.multiple = config.patch_size
         self._cache: dict[tuple[Any, ...], _Tables] = {}
-        self.register_load_state_dict_post_hook(_forget_tables)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_forget_tables)
         self.apply(_initialise)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
@@ -207,8 +207,7 @@ class SamEncoder(nn.Module):
 
     def _apply(self, *args: Any, **kwargs: Any) -> Self:
         self._cache.clear()
-        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
-        return self
+        return super()._apply(*args, **kwargs)
 
     def _tables(self, height: int, width: int) -> _Tables:
         """Return the position tables of a height × width token grid."""

@@ -252,15 +252,13 @@ class UnifiedModel(nn.Module, PyTorchModelHubMixin):
     def _features(self, images: Tensor) -> Tensor:
         """Return the map that both heads read."""
         if self.decoder is None or self.detail is None:
-            features: Tensor = self.encoder(images)[-1]
-            return features
+            return self.encoder(images)[-1]
         details = self.detail(images)
         if self.detail_tokens is None:
             maps = self.encoder(images)
         else:
             maps = self.encoder(images, self.detail_tokens(details.pop()))
-        features = self.decoder(maps, details)
-        return features
+        return self.decoder(maps, details)
 
     def save_pretrained(
         self, save_directory: str | Path, *, half: bool = False, **hub: Any
@@ -276,14 +274,11 @@ class UnifiedModel(nn.Module, PyTorchModelHubMixin):
         with TemporaryDirectory(prefix='.saving-', dir=target) as folder:
             answer = super().save_pretrained(folder, **{'repo_id': target.name, **hub})
             if half:
-                weights = self.state_dict()
-                save_file(
-                    {
-                        name: value.half().contiguous() if value.ndim > 1 else value
-                        for name, value in weights.items()
-                    },
-                    Path(folder) / WEIGHTS,
-                )
+                halves = {
+                    name: value.half().contiguous() if value.ndim > 1 else value
+                    for name, value in self.state_dict().items()
+                }
+                save_file(halves, Path(folder) / WEIGHTS)
             # safetensors writes for its owner's eyes only.
             shutil.copymode(Path(folder) / CONFIG, Path(folder) / WEIGHTS)
             for name in (WEIGHTS, CONFIG):

@@ -43,8 +43,7 @@ class PatchEmbedding(nn.Module):
         self.projection = nn.Conv2d(3, width, patch, stride=patch)
 
     def forward(self, images: Tensor) -> Tensor:
-        tokens: Tensor = self.projection(images)
-        return tokens
+        return self.projection(images)
 
 
 class RelativeAttention(nn.Module):
@@ -73,8 +72,7 @@ class RelativeAttention(nn.Module):
         columns = torch.einsum('bnhwc,wkc->bnhwk', grid, positions.columns)
         bias = (rows[..., :, None] + columns[..., None, :]).flatten(4).flatten(2, 3)
         x = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        x = self.proj(x.transpose(1, 2).reshape(batch, height, width, channels))
-        return x
+        return self.proj(x.transpose(1, 2).reshape(batch, height, width, channels))
 
 
 class Mlp(nn.Module):
@@ -86,8 +84,7 @@ class Mlp(nn.Module):
         self.lin2 = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.lin2(F.gelu(self.lin1(x)))
-        return x
+        return self.lin2(F.gelu(self.lin1(x)))
 
 
 class Block(nn.Module):
@@ -121,8 +118,7 @@ class Block(nn.Module):
         else:
             attended = self.attn(attended, positions)
         x = x + attended
-        x = x + self.mlp(self.layer_norm2(x))
-        return x
+        return x + self.mlp(self.layer_norm2(x))
 
 
 class Neck(nn.Module):
@@ -137,8 +133,7 @@ class Neck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.layer_norm1(self.conv1(x))
-        x = self.layer_norm2(self.conv2(x))
-        return x
+        return self.layer_norm2(self.conv2(x))
 
 
 class ChannelNorm(nn.LayerNorm):
