@@ -67,8 +67,8 @@ class LusnarDataset(Sequence[Scene]):
         Return the 'train' or the 'test' part.
 
         by='scene': scenes 3, 5 and 7 are for testing, the other six for training; scene n + 9
-        goes with scene n. by='random': 20 % of the frames are for testing, as in the paper
-        (section 3); it warns, because neighbouring frames are near-duplicates.
+        goes with scene n. by='random': a fifth of the frames, drawn at random, is for testing
+        (the paper's 80/20, section 3); it warns, as neighbouring frames are near-duplicates.
         """
         if part not in ('train', 'test'):
             raise ValueError(f"part is '{part}', where 'train' or 'test' is expected")
