@@ -1,0 +1,72 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Start the unified node: labels, depth and clouds from one camera."""
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import LifecycleNode
+import yaml
+
+# Arguments that are parameters of the node too: given, they go before the parameter file.
+PARAMETERS = {
+    'use_sim_time': 'follow /clock: true or false',
+    'autostart': 'go to active at the start: true or false',
+    'image_transport': 'raw or compressed',
+    'model': 'checkpoint folder or Hub id',
+    'device': 'auto, cpu, cuda or cuda:<n>',
+}
+
+
+def generate_launch_description() -> LaunchDescription:
+    params_file = Path(get_package_share_directory('lunar_perception'), 'config', 'unified.yaml')
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument(
+                'namespace', default_value='perception', description='namespace of node and topics'
+            ),
+            DeclareLaunchArgument(
+                'params_file', default_value=str(params_file), description='YAML of parameters'
+            ),
+            DeclareLaunchArgument(
+                'log_level', default_value='info', description='debug, info, warn, error or fatal'
+            ),
+            DeclareLaunchArgument(
+                'image_topic', default_value='image', description='the camera images'
+            ),
+            DeclareLaunchArgument(
+                'camera_info_topic', default_value='camera_info', description='their CameraInfo'
+            ),
+            *(
+                DeclareLaunchArgument(
+                    name, default_value='', description=f'{text}; empty: as in params_file'
+                )
+                for name, text in PARAMETERS.items()
+            ),
+            OpaqueFunction(function=start_node),
+        ]
+    )
+
+
+def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Return the node, with those parameters that were given on the command line."""
+    given = {name: LaunchConfiguration(name).perform(context) for name in PARAMETERS}
+    overrides = {name: yaml.safe_load(value) for name, value in given.items() if value}
+    return [
+        LifecycleNode(
+            package='lunar_perception',
+            executable='unified_node',
+            name='unified',
+            namespace=LaunchConfiguration('namespace'),
+            parameters=[LaunchConfiguration('params_file'), *([overrides] if overrides else [])],
+            remappings=[
+                ('image', LaunchConfiguration('image_topic')),
+                ('camera_info', LaunchConfiguration('camera_info_topic')),
+            ],
+            arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')],
+            output='screen',
+        )
+    ]

@@ -1,0 +1,43 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The network behind a node: loaded, measured and let go. The one place that imports torch."""
+
+from typing import TYPE_CHECKING
+
+from lunar_perception.nodes.parameters import UnifiedParameters
+
+if TYPE_CHECKING:  # importing torch takes seconds, and topics are to be advertised before
+    from lunar_perception.inference.predictor import UnifiedPredictor
+
+
+def load_predictor(parameters: UnifiedParameters) -> 'UnifiedPredictor':
+    """Load the network that the parameters name; OSError or ValueError says why not."""
+    from lunar_perception.inference.predictor import UnifiedPredictor
+
+    return UnifiedPredictor.from_pretrained(
+        parameters.model or None, device=parameters.device, precision=parameters.precision
+    )
+
+
+def network_status(predictor: 'UnifiedPredictor') -> dict[str, str]:
+    """Return device, precision, backend and device memory, as diagnostics show them."""
+    import torch
+
+    status = {
+        'device': str(predictor.device),
+        'precision': str(predictor.precision).removeprefix('torch.'),
+        'backend': 'torch',
+    }
+    if predictor.device.type == 'cuda':
+        status['device'] += f' ({torch.cuda.get_device_name(predictor.device)})'
+        allocated = torch.cuda.memory_allocated(predictor.device)
+        status['device_memory_mib'] = f'{allocated / 2**20:.0f}'
+    return status
+
+
+def free_device_memory() -> None:
+    """Give the device memory back that torch keeps for later, once a predictor is gone."""
+    import torch
+
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -1,0 +1,172 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What the unified node says about one frame: its output topics and their messages."""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, NamedTuple, TYPE_CHECKING
+
+import numpy as np
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_msgs.msg import Header
+
+from lunar_perception.camera import PinholeCamera
+from lunar_perception.nodes.camera_info import info_from_camera
+from lunar_perception.nodes.codec import encode
+from lunar_perception.nodes.parameters import UnifiedParameters
+from lunar_perception.nodes.point_clouds import (
+    clearing_points,
+    cloud_message,
+    hazard_points,
+    organised_points,
+)
+from lunar_perception.taxonomy import LUNAR_TERRAIN, UNLABELLED
+from lunar_perception.visualize import color_depth, overlay_labels
+
+if TYPE_CHECKING:  # importing torch takes seconds, and topics are to be advertised before
+    from lunar_perception.inference.predictor import Prediction
+
+
+class FrameOutputs:
+    """
+    Makes the messages about one frame, each with the image's header; shared parts are kept.
+
+    `image` is (H, W, 3) uint8 RGB. What rests on depth needs a camera.
+    """
+
+    def __init__(
+        self,
+        header: Header,
+        image: np.ndarray,
+        prediction: 'Prediction',
+        camera: PinholeCamera | None,
+        parameters: UnifiedParameters,
+    ) -> None:
+        self._header = header
+        self._image = image
+        self._prediction = prediction
+        self._camera = camera
+        self._parameters = parameters
+
+    def has(self, topic: str) -> bool:
+        """Return whether there is a message for a topic: without a camera, none with depth."""
+        return self._camera is not None or not OUTPUTS[topic].needs_camera
+
+    def label(self) -> Image:
+        return encode(self._label, 'mono8', self._header)
+
+    def confidence(self) -> Image:
+        return encode(self._confidence, 'mono8', self._header)
+
+    def depth(self) -> Image:
+        return encode(self._depth, '32FC1', self._header)
+
+    def depth_camera_info(self) -> CameraInfo:
+        return info_from_camera(self._known_camera, self._header)
+
+    def depth_uncertainty(self) -> Image:
+        """Return one sigma; NaN throughout when the network gives none."""
+        sigma = self._prediction.uncertainty
+        if sigma is None:
+            sigma = np.full_like(self._depth, np.nan)
+        return encode(sigma, '32FC1', self._header)
+
+    def points(self) -> PointCloud2:
+        return cloud_message(self._points, self._header)
+
+    def hazards(self) -> PointCloud2:
+        classes = LUNAR_TERRAIN.ids_of(self._parameters.hazard_classes)
+        hazards = hazard_points(self._points, classes, self._parameters.max_range)
+        return cloud_message(hazards, self._header)
+
+    def clearing(self) -> PointCloud2:
+        parameters = self._parameters
+        ends = clearing_points(
+            self._points,
+            self._depth,
+            self._known_camera,
+            parameters.cloud_stride,
+            parameters.max_range,
+        )
+        return cloud_message(ends, self._header)
+
+    def costmap_label(self) -> Image:
+        return encode(self._sampled(self._label), 'mono8', self._header)
+
+    def costmap_confidence(self) -> Image:
+        return encode(self._sampled(self._confidence), 'mono8', self._header)
+
+    def label_overlay(self) -> Image:
+        return encode(overlay_labels(self._image, self._label), 'rgb8', self._header)
+
+    def depth_colored(self) -> Image:
+        return encode(color_depth(self._depth), 'rgb8', self._header)
+
+    @property
+    def _known_camera(self) -> PinholeCamera:
+        if self._camera is None:
+            raise ValueError('depth needs a camera')
+        return self._camera
+
+    @cached_property
+    def _label(self) -> np.ndarray:
+        label = self._prediction.label
+        least = self._parameters.min_confidence
+        if least == 0:
+            return label
+        return np.where(self._prediction.confidence < least, np.uint8(UNLABELLED), label)
+
+    @cached_property
+    def _confidence(self) -> np.ndarray:
+        return np.rint(self._prediction.confidence * 255).astype(np.uint8)
+
+    @cached_property
+    def _depth(self) -> np.ndarray:
+        depth, sigma = self._prediction.depth, None
+        largest = self._parameters.max_relative_uncertainty
+        if largest > 0:
+            sigma = self._prediction.uncertainty
+        if sigma is None:
+            return depth
+        # In the sky sigma is NaN, the comparison false, and depth stays +Inf.
+        return np.where(sigma > largest * depth, np.float32(np.nan), depth)
+
+    @cached_property
+    def _points(self) -> np.ndarray:
+        return organised_points(
+            self._depth,
+            self._known_camera,
+            self._image,
+            self._label,
+            self._prediction.confidence,
+            self._parameters.cloud_stride,
+        )
+
+    def _sampled(self, image: np.ndarray) -> np.ndarray:
+        stride = self._parameters.cloud_stride
+        return image[::stride, ::stride]
+
+
+class Output(NamedTuple):
+    """A topic's message type, how its message is made, and whether it waits for CameraInfo."""
+
+    message_type: type
+    make: Callable[[FrameOutputs], Any]
+    needs_camera: bool
+
+
+OUTPUTS = {
+    'label': Output(Image, FrameOutputs.label, False),
+    'confidence': Output(Image, FrameOutputs.confidence, False),
+    'depth': Output(Image, FrameOutputs.depth, True),
+    'depth/camera_info': Output(CameraInfo, FrameOutputs.depth_camera_info, True),
+    'depth/uncertainty': Output(Image, FrameOutputs.depth_uncertainty, True),
+    'points': Output(PointCloud2, FrameOutputs.points, True),
+    'points/hazards': Output(PointCloud2, FrameOutputs.hazards, True),
+    'points/clearing': Output(PointCloud2, FrameOutputs.clearing, True),
+    'costmap/label': Output(Image, FrameOutputs.costmap_label, False),
+    'costmap/confidence': Output(Image, FrameOutputs.costmap_confidence, False),
+    'label/overlay': Output(Image, FrameOutputs.label_overlay, False),
+    'depth/colored': Output(Image, FrameOutputs.depth_colored, True),
+}
+"""The topics with one message a frame, in the order of publishing."""

@@ -1,0 +1,348 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The unified node: camera images in; labels, depth and labelled clouds out."""
+
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any, TYPE_CHECKING
+
+from diagnostic_msgs.msg import DiagnosticArray
+import rclpy
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import ExternalShutdownException
+from rclpy.lifecycle import (
+    LifecycleNode,
+    LifecyclePublisher,
+    LifecycleState,
+    TransitionCallbackReturn,
+)
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from lunar_perception.nodes.camera_info import find_camera
+from lunar_perception.nodes.codec import decode_compressed_rgb, decode_rgb
+from lunar_perception.nodes.diagnostics import diagnostic_status, ERROR, Problems, WARN
+from lunar_perception.nodes.label_info import label_info, LabelInfo
+from lunar_perception.nodes.lifecycle import refuse_impossible_transitions
+from lunar_perception.nodes.network import free_device_memory, load_predictor, network_status
+from lunar_perception.nodes.outputs import FrameOutputs, OUTPUTS
+from lunar_perception.nodes.parameters import NodeParameters, UnifiedParameters
+from lunar_perception.nodes.qos import (
+    input_qos,
+    latched_qos,
+    output_qos,
+    qos_overrides,
+    QosWatch,
+)
+from lunar_perception.nodes.worker import FrameWorker, WorkerStatistics
+from lunar_perception.taxonomy import LUNAR_TERRAIN
+
+if TYPE_CHECKING:  # importing torch takes seconds, and topics are to be advertised before
+    from lunar_perception.inference.predictor import UnifiedPredictor
+
+LABEL_INFO_TOPICS = ('label_info', 'costmap/label_info')
+DIAGNOSTICS_PERIOD_S = 1.0
+
+
+@dataclass(frozen=True)
+class ReceivedFrame:
+    """An image, and the latest CameraInfo when it came."""
+
+    message: Image | CompressedImage
+    camera_info: CameraInfo | None
+
+
+class UnifiedNode(LifecycleNode):
+    """
+    Lifecycle node `unified` in namespace `/perception`.
+
+    configure advertises the topics, then loads the network; activate subscribes; deactivate
+    unsubscribes; cleanup frees all. Callbacks only hand frames over: a worker thread decodes,
+    predicts and publishes. Every output carries its image's header as it came, and what nobody
+    subscribes to is not made. A frame that fails is counted as dropped, and named in diagnostics.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__('unified', namespace='/perception', **options)
+        refuse_impossible_transitions(self)
+        self._settings = NodeParameters(self)
+        self._problems = Problems(self.get_logger())
+        self._qos_watch = QosWatch(self, self._problems)
+        self._predictor: UnifiedPredictor | None = None
+        self._worker: FrameWorker[ReceivedFrame] = FrameWorker(self._process, self._on_failure)
+        self._outputs: dict[str, LifecyclePublisher] = {}
+        self._label_infos: list[LifecyclePublisher] = []
+        self._inputs: list[Subscription] = []
+        self._camera_info: CameraInfo | None = None
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        # On the steady clock: with use_sim_time and no /clock, diagnostics still come.
+        self.create_timer(
+            DIAGNOSTICS_PERIOD_S,
+            self._publish_diagnostics,
+            clock=Clock(clock_type=ClockType.STEADY_TIME),
+        )
+        self.add_post_set_parameters_callback(lambda _: self._publish_label_info())
+
+    def autostart(self) -> None:
+        """Go to active, if parameter `autostart` says so."""
+        if (
+            self._settings.values.autostart
+            and self.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        ):
+            self.trigger_activate()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._problems.resolve_all()
+        try:
+            for reason in self._settings.refused.values():
+                raise ValueError(reason)
+            self._advertise()
+            self._predictor = self._load()
+        except Exception as error:  # rclpy would swallow it
+            self._free()
+            self._problems.report('configure', ERROR, f'can not configure: {_line(error)}')
+            return TransitionCallbackReturn.FAILURE
+        self._settings.configured = True
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            self._subscribe()
+        except Exception as error:  # rclpy would swallow it
+            self._stop()
+            self._problems.report('activate', ERROR, f'can not activate: {_line(error)}')
+            return TransitionCallbackReturn.FAILURE
+        self._problems.resolve('activate')
+        result = super().on_activate(state)
+        self._publish_label_info()
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._stop()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._free()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._free()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._free()
+        return super().on_error(state)
+
+    def destroy_node(self) -> None:
+        self._free()
+        super().destroy_node()
+
+    def _advertise(self) -> None:
+        lossless = self._settings.values.lossless
+        for topic, output in OUTPUTS.items():
+            self._outputs[topic] = self.create_lifecycle_publisher(
+                output.message_type,
+                topic,
+                output_qos(lossless),
+                event_callbacks=self._qos_watch.publisher_events(topic),
+                qos_overriding_options=qos_overrides(lossless),
+            )
+        if LabelInfo is None:
+            self.get_logger().warning(
+                'vision_msgs is not installed: label_info and costmap/label_info are not published'
+            )
+            return
+        self._label_infos = [
+            self.create_lifecycle_publisher(
+                LabelInfo,
+                topic,
+                latched_qos(),
+                event_callbacks=self._qos_watch.publisher_events(topic),
+            )
+            for topic in LABEL_INFO_TOPICS
+        ]
+
+    def _load(self) -> 'UnifiedPredictor':
+        """Load the network, while diagnostics keep coming."""
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            loading = pool.submit(load_predictor, self._settings.values)
+            while not wait([loading], timeout=DIAGNOSTICS_PERIOD_S).done:
+                self._publish_diagnostics()
+            return loading.result()
+
+    def _subscribe(self) -> None:
+        settings = self._settings.values
+        image_type, image_topic = Image, 'image'
+        if settings.image_transport == 'compressed':
+            # As image_transport has it, after remapping the base topic.
+            image_type = CompressedImage
+            image_topic = self.resolve_topic_name('image') + '/compressed'
+        # CameraInfo first: the executor asks subscriptions in their order, so that of a
+        # CameraInfo and an image that came together, the CameraInfo is known before.
+        for message_type, topic, callback in (
+            (CameraInfo, 'camera_info', self._on_camera_info),
+            (image_type, image_topic, self._on_image),
+        ):
+            self._inputs.append(
+                self.create_subscription(
+                    message_type,
+                    topic,
+                    callback,
+                    input_qos(settings.lossless),
+                    event_callbacks=self._qos_watch.subscription_events(topic),
+                    qos_overriding_options=qos_overrides(settings.lossless),
+                )
+            )
+        self._worker.start(keep_all=settings.lossless)
+
+    def _stop(self) -> None:
+        """Stop taking frames."""
+        while self._inputs:
+            self.destroy_subscription(self._inputs.pop())
+        self._camera_info = None
+        self._worker.stop()
+
+    def _free(self) -> None:
+        """Give back all that configure took."""
+        self._stop()
+        for publisher in (*self._outputs.values(), *self._label_infos):
+            self.destroy_lifecycle_publisher(publisher)
+        self._outputs, self._label_infos = {}, []
+        self._settings.configured = False
+        if self._predictor is not None:
+            self._predictor = None
+            free_device_memory()
+
+    def _on_camera_info(self, message: CameraInfo) -> None:
+        self._camera_info = message
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        self._worker.put(ReceivedFrame(message, self._camera_info))
+
+    def _process(self, frame: ReceivedFrame) -> bool:
+        """Publish what is subscribed to of one frame; return False when it is too old."""
+        settings = self._settings.values
+        if settings.max_age > 0 and self._age(frame.message) > settings.max_age:
+            self._problems.report(
+                'age', WARN, f'images older than max_age ({settings.max_age} s) are dropped'
+            )
+            return False
+        self._problems.resolve('age')
+        topics = [topic for topic in OUTPUTS if self._outputs[topic].get_subscription_count()]
+        if not topics:
+            return True
+        outputs = self._perceive(frame, settings)
+        # All are made before the first is sent: costmaps need hazards and clearing together.
+        messages = {topic: OUTPUTS[topic].make(outputs) for topic in topics if outputs.has(topic)}
+        for topic, message in messages.items():
+            self._outputs[topic].publish(message)
+        self._problems.resolve('image')
+        return True
+
+    def _perceive(self, frame: ReceivedFrame, settings: UnifiedParameters) -> FrameOutputs:
+        header = frame.message.header
+        compressed = isinstance(frame.message, CompressedImage)
+        image = (decode_compressed_rgb if compressed else decode_rgb)(frame.message)
+        # Of the very first frames, CameraInfo may have come after the image.
+        info = frame.camera_info or self._camera_info
+        height, width = image.shape[:2]
+        camera, wrong = find_camera(info, header.frame_id, width, height, settings.default_fov_deg)
+        if wrong:
+            self._problems.report('camera_info', WARN, wrong)
+        else:
+            self._problems.resolve('camera_info')
+        assert self._predictor is not None  # the worker runs only while the node is active
+        return FrameOutputs(header, image, self._predictor(image, camera), camera, settings)
+
+    def _on_failure(self, error: Exception) -> None:
+        if self.context.ok():  # not when publishing failed because ROS is shutting down
+            self._problems.report('image', ERROR, f'image dropped: {_line(error)}')
+
+    def _age(self, message: Image | CompressedImage) -> float:
+        """Return an image's age in seconds; in integers, for stamps that rclpy's Time refuses."""
+        stamp = message.header.stamp
+        now = self.get_clock().now().nanoseconds
+        return (now - stamp.sec * 10**9 - stamp.nanosec) / 1e9
+
+    def _publish_label_info(self) -> None:
+        for publisher in self._label_infos:
+            publisher.publish(
+                label_info(
+                    LUNAR_TERRAIN,
+                    self._settings.values.min_confidence,
+                    self.get_clock().now().to_msg(),
+                )
+            )
+
+    def _publish_diagnostics(self) -> None:
+        if not self.context.ok():
+            return
+        self._qos_watch.check()
+        _, state = self._state_machine.current_state
+        statistics = self._worker.statistics()
+        values = {
+            'received': statistics.received,
+            'processed': statistics.processed,
+            'dropped': statistics.dropped,
+            'waiting_frames': statistics.waiting,
+            'input_rate_hz': f'{statistics.input_rate:.1f}',
+            'output_rate_hz': f'{statistics.output_rate:.1f}',
+            'latency_p50_ms': f'{statistics.latency_p50 * 1e3:.1f}',
+            'latency_p95_ms': f'{statistics.latency_p95 * 1e3:.1f}',
+            'qos_mismatches': ', '.join(self._qos_watch.topics),
+        }
+        if self._predictor is not None:
+            values |= network_status(self._predictor)
+        message = DiagnosticArray()
+        message.header.stamp = self.get_clock().now().to_msg()
+        message.status = [
+            diagnostic_status(
+                self.get_fully_qualified_name(),
+                state,
+                self._waiting_for(state, statistics),
+                list(self._problems.for_diagnostics().values()),
+                values,
+            )
+        ]
+        self._diagnostics.publish(message)
+
+    def _waiting_for(self, state: str, statistics: WorkerStatistics) -> list[str]:
+        """Return what the node needs before it can publish."""
+        if state == 'configuring':
+            return ['the network to load']
+        if not self._inputs:
+            return []
+        camera_info, image = (subscription.topic_name for subscription in self._inputs)
+        waiting = []
+        if statistics.input_rate == 0:
+            waiting.append(f'images on {image}')
+        if self._camera_info is None and self._settings.values.default_fov_deg == 0:
+            waiting.append(f'CameraInfo on {camera_info}')
+        if self.get_parameter('use_sim_time').value and self.get_clock().now().nanoseconds == 0:
+            waiting.append('/clock')
+        return waiting
+
+
+def _line(error: Exception) -> str:
+    """Return the first line of what an error says."""
+    return (str(error).splitlines() or [''])[0] or type(error).__name__
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the node until it is told to end."""
+    node = None
+    try:
+        rclpy.init(args=args)
+        node = UnifiedNode()
+        node.autostart()
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == '__main__':
+    main()
