@@ -113,6 +113,9 @@ class TrainConfig:
 
     Attributes:
         model: configuration of the network.
+        initial: checkpoint of a unified network (folder or hub id) to start from.
+        encoder: checkpoint of SAM or SAM 2 (folder or hub id) to start the encoder from.
+        download: whether those may be fetched.
         size: side in pixels of the network's input; None = the model's `input_size`.
         epochs, steps, minutes: how long; the one that is set counts, `minutes` by the clock of
             the run (the only one that does not repeat bit for bit).
@@ -124,6 +127,9 @@ class TrainConfig:
     """
 
     model: Literal['rover', 'base', 'paper'] = 'rover'
+    initial: str | None = None
+    encoder: str | None = None
+    download: bool = False
     size: int | None = None
     epochs: float | None = None
     steps: int | None = None

@@ -150,10 +150,11 @@ def calibrate(model: UnifiedModel, held_out: HeldOut, stride: int = 4) -> tuple[
     error = torch.cat(errors)
     scale = float(error.mean()) if len(error) else 1.0
     # Out of inference mode: what follows takes gradients.
-    return _fit_temperature(torch.cat(logits).clone(), torch.cat(labels)), max(scale, 1e-3)
+    return fit_temperature(torch.cat(logits).clone(), torch.cat(labels)), max(scale, 1e-3)
 
 
-def _fit_temperature(logits: Tensor, label: Tensor) -> float:
+def fit_temperature(logits: Tensor, label: Tensor) -> float:
+    """Return the T in [0.1, 10] that makes softmax(logits (N, C) / T) likeliest for label (N,)."""
     log_temperature = torch.zeros((), requires_grad=True)
     solver = torch.optim.LBFGS([log_temperature], max_iter=50, line_search_fn='strong_wolfe')
 

@@ -97,8 +97,8 @@ def fit(
         if not (isfinite(loss.item()) and isfinite(norm.item())):
             raise TrainingError(
                 f'step {state.step}: loss {loss.item():g}, gradient {norm.item():g} on frames '
-                f'{", ".join(batch.names)}; the last good checkpoint is {output / LAST}. '
-                'Look at these frames, or lower optimizer.learning_rate'
+                f'{", ".join(batch.names)}; look at them, or lower optimizer.learning_rate. '
+                f'{_last_good(output)}'
             )
         optimizer.step()
         averaged.update(model, state.step)
@@ -133,6 +133,11 @@ def _evaluate_and_save(
     log: '_Log',
     output: Path,
 ) -> RunState:
+    if not all(torch.isfinite(parameter).all() for parameter in model.parameters()):
+        raise TrainingError(
+            f'step {state.step}: a weight is not finite; lower optimizer.learning_rate. '
+            f'{_last_good(output)}'
+        )
     figures = evaluate(averaged.model)
     log.write(state, 'held_out', **figures)
     better = figures['score'] > state.best
@@ -142,6 +147,11 @@ def _evaluate_and_save(
         save_checkpoint(output / BEST, model, averaged, optimizer, state)
     draw_curves(log.path, output / 'curves.png')
     return state
+
+
+def _last_good(output: Path) -> str:
+    last = output / LAST
+    return f'The last good checkpoint is {last}' if last.exists() else 'There is no checkpoint yet'
 
 
 def _time_left(loss: float, progress: float, seconds: float) -> str:

@@ -23,14 +23,14 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Opt
     position tables from weight decay. With `layer_decay`, parameters of encoder block i of n
     get the learning rate times layer_decay^(n − i), those before the blocks that of i = −1.
     """
-    blocks = [_block(name) for name, _ in model.named_parameters()]
-    depth = max(blocks, default=0)
+    depth = 1 + max((_block(name) or 0 for name, _ in model.named_parameters()), default=0)
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             spared = parameter.ndim < 2 or re.search(r'\b(pos_embed|rel_pos_[hw])$', name)
             plain = config.name == 'adamw' and bool(spared)
-            groups.setdefault((_block(name), plain), []).append(parameter)
+            block = _block(name)
+            groups.setdefault((depth if block is None else block, plain), []).append(parameter)
     settings = [
         {
             'params': parameters,
@@ -45,10 +45,10 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Opt
     return torch.optim.AdamW(settings)
 
 
-def _block(name: str) -> int:
-    """Place a parameter: −1 before the encoder's blocks, i in block i, large outside."""
+def _block(name: str) -> int | None:
+    """Place a parameter: i in block i of the encoder, −1 before the blocks, None outside."""
     if not name.startswith('encoder.'):
-        return 10**6
+        return None
     found = re.search(r'\.(?:blocks|layers)\.(\d+)\.', name)
     return int(found[1]) if found else -1
 

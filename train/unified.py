@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lunar_perception.atomic import write_json
 from lunar_perception.models import UnifiedConfig, UnifiedModel
+from lunar_perception.models.checkpoint import assign_weights
 from lunar_perception.reference_rows import PositionPrior
 from train import losses
 from train.batches import Batch, TrainingBatches
@@ -57,6 +58,11 @@ def train_unified(
 
     torch.manual_seed(config.seed)
     model = UnifiedModel(network)
+    if config.encoder:
+        model.encoder.load_pretrained(config.encoder, download=config.download)
+    if config.initial:
+        start = UnifiedModel.from_pretrained(config.initial, download=config.download)
+        assign_weights(model, start.state_dict(), config.initial)
     batches = TrainingBatches(
         frames,
         train,
@@ -105,8 +111,8 @@ def make_loss(
 
     `share` (5,) is each class's share of the training pixels.
     """
-    class_weights = torch.tensor(np.maximum(share, 1e-4) ** -config.class_balance)
-    class_weights = (class_weights / (class_weights * share).sum()).float().to(device)
+    balance = np.maximum(share, 1e-4) ** -config.class_balance
+    class_weights = torch.tensor(balance / (balance @ share), dtype=torch.float32, device=device)
 
     def terms(model: UnifiedModel, batch: Batch) -> dict[str, Tensor]:
         logits, depth, log_scale = model(batch.images)
