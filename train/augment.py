@@ -45,14 +45,14 @@ class AugmentConfig:
     rotation_deg: float = 10.0
     smallest_crop: float = 0.6
     whole: float = 0.3
-    brightness: float = 0.5
+    brightness: float = 0.35
     contrast: float = 0.3
     gamma: float = 0.35
     black_level: float = 0.12
     tint: float = 0.03
     shading: float = 0.3
     shadow: float = 0.3
-    low_resolution: float = 0.3
+    low_resolution: float = 0.4
     blur: float = 0.3
     noise: float = 0.04
     hot_pixels: float = 0.1
@@ -151,22 +151,23 @@ def _photometric(image: np.ndarray, c: AugmentConfig, rng: np.random.Generator) 
 
 
 def _own_shadow(size: int, rng: np.random.Generator) -> np.ndarray:
-    """Return the light left by a rover's shadow with its masts, (size, size) float32."""
-    centre, width = rng.uniform(0.1, 0.9), rng.uniform(0.15, 0.5)
-    body, lean = rng.uniform(0.05, 0.25), rng.uniform(-0.3, 0.3)
+    """Return the light left by a rover's shadow: tapered fingers, (size, size) float32."""
     mask = np.zeros((size, size), np.uint8)
+    left, width = rng.uniform(-0.1, 0.8), rng.uniform(0.1, 0.5)
+    body, lean = rng.uniform(0, 0.2), rng.uniform(-0.3, 0.3)
 
-    def fill(corners: list[tuple[float, float]]) -> None:
-        # Corners in shares of the side, y counted up from the lower edge.
+    def fill(foot: float, foot_width: float, tip_width: float, top: float) -> None:
+        # In shares of the side, y counted up from the lower edge.
+        corners = [(foot, 0.0), (foot + foot_width, 0.0)]
+        middle = foot + foot_width / 2 + lean * top
+        corners += [(middle + tip_width / 2, top), (middle - tip_width / 2, top)]
         points = [(x * size, (1 - y) * size) for x, y in corners]
         cv2.fillPoly(mask, [np.rint(points).astype(np.int32)], 1)
 
-    left, right = centre - width / 2, centre + width / 2
-    fill([(left, -0.1), (left + lean * body, body), (right + lean * body, body), (right, -0.1)])
-    for _ in range(rng.integers(1, 5)):
-        foot, top = rng.uniform(left, right), body + rng.uniform(0.02, 0.2)
-        half = rng.uniform(0.01, 0.05)
-        tip = foot + lean * top
-        fill([(foot - half, 0), (tip - half, top), (tip + half, top), (foot + half, 0)])
-    soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), rng.uniform(0.3, 1.5))
+    fill(left, width, width * rng.uniform(0.6, 1), body)
+    fingers = rng.integers(1, 6)
+    for foot in left + width * np.arange(fingers) / fingers:
+        wide = width / fingers * rng.uniform(0.5, 1.2)
+        fill(foot, wide, wide * rng.uniform(0.1, 0.9), body + rng.uniform(0.05, 0.25))
+    soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), size * rng.uniform(0.002, 0.02))
     return 1 - soft * np.float32(rng.uniform(0.75, 0.98))

@@ -53,7 +53,7 @@ class TrainingBatches(Dataset[Batch]):
     Item k is the batch of step k.
 
     Without `rare_sampling` every epoch is a permutation of the frames, else each place in a
-    batch is drawn with weight 1 + rare_sampling · min(1, share / mean share), summed over the
+    batch is drawn with weight 1 + rare_sampling · min(4, share / mean share), averaged over the
     rare classes.
     """
 
@@ -74,7 +74,7 @@ class TrainingBatches(Dataset[Batch]):
         self.canonical_focal, self.augmentation = canonical_focal, augmentation
         self.seed = seed
         share = frames.share[indices][:, list(RARE)]
-        wanted = np.minimum(1, share / np.maximum(share.mean(0), 1e-9)).sum(1)
+        wanted = np.minimum(4, share / np.maximum(share.mean(0), 1e-9)).mean(1)
         weight = 1 + rare_sampling * wanted
         self.probability = weight / weight.sum() if rare_sampling else None
 
