@@ -1,0 +1,146 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The `lunar-perception` command: arguments, exit status and one-line errors."""
+
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+import signal
+import sys
+
+from lunar_perception.commands import CommandError
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+
+def whole_number(text: str, *, at_least: int) -> int:
+    """Parse a whole number not under `at_least`."""
+    try:
+        number = int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"'{text}' is not a whole number") from None
+    if number < at_least:
+        raise ArgumentTypeError(f'{number} is too small: at least {at_least}')
+    return number
+
+
+def field_of_view(text: str) -> float:
+    """Parse a horizontal field of view in degrees."""
+    try:
+        degrees = float(text)
+    except ValueError:
+        raise ArgumentTypeError(f"'{text}' is not a number of degrees") from None
+    if not 0 < degrees < 180:
+        raise ArgumentTypeError(f'{text}° must lie between 0° and 180°')
+    return degrees
+
+
+def parser() -> ArgumentParser:
+    """Return the parser of the whole command; it imports nothing that is slow."""
+    count = partial(whole_number, at_least=1)
+    root = ArgumentParser(
+        prog='lunar-perception',
+        description='Terrain labels and metric depth from a rover camera.',
+    )
+    commands = root.add_subparsers(dest='command', required=True, metavar='COMMAND')
+
+    def add(name: str, summary: str) -> ArgumentParser:
+        description = summary[0].upper() + summary[1:] + '.'
+        return commands.add_parser(name, help=summary, description=description)
+
+    demo = add('demo', 'a rover drives over a generated Moon and the real ROS 2 node perceives it')
+    demo.add_argument(
+        '--frames', type=count, default=40, metavar='N', help='frames of the drive (%(default)s)'
+    )
+    demo.add_argument(
+        '--output',
+        type=Path,
+        default=Path('out'),
+        metavar='DIR',
+        help='where report.html, metrics.json, pictures and the scene go (%(default)s)',
+    )
+
+    synth = add('synth', "generate scenes of a procedural Moon in LuSNAR's layout")
+    synth.add_argument(
+        '--output', type=Path, required=True, metavar='DIR', help='where Moon_1, Moon_2, … go'
+    )
+    synth.add_argument(
+        '--scenes', type=count, default=1, metavar='N', help='number of scenes (%(default)s)'
+    )
+    synth.add_argument(
+        '--frames', type=count, default=100, metavar='N', help='frames of each scene (%(default)s)'
+    )
+    synth.add_argument(
+        '--size',
+        type=partial(whole_number, at_least=32),
+        default=1024,
+        metavar='PX',
+        help="side of the square images; the camera is LuSNAR's, scaled (%(default)s)",
+    )
+    synth.add_argument(
+        '--seed',
+        type=partial(whole_number, at_least=0),
+        default=0,
+        metavar='S',
+        help='another seed, another Moon; the same seed, the same bytes (%(default)s)',
+    )
+    synth.add_argument(
+        '--workers', type=count, default=1, metavar='N', help='processes (%(default)s)'
+    )
+    synth.add_argument(
+        '--resume', action='store_true', help='keep what an interrupted run has finished'
+    )
+
+    check = add('check', 'tell whether a folder is a sound LuSNAR scene or data set')
+    check.add_argument('directory', type=Path, metavar='DIR', help='a scene or a data set')
+
+    predict = add('predict', 'label images and measure their depth')
+    predict.add_argument(
+        'images', type=Path, metavar='IMAGE|DIR', help='an image, or a folder of images'
+    )
+    predict.add_argument(
+        '--output',
+        type=Path,
+        required=True,
+        metavar='DIR',
+        help='where <stem>_label.png, <stem>_depth.pfm and <stem>_overlay.png go',
+    )
+    predict.add_argument(
+        '--model', metavar='M', help='checkpoint folder or hub id; without it, the shipped weights'
+    )
+    predict.add_argument(
+        '--fov-deg',
+        type=field_of_view,
+        metavar='F',
+        help="the camera's horizontal field of view in degrees; without it, LuSNAR's 80°",
+    )
+    return root
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run one command and return its exit status.
+
+    0: done; 1: failed, with one line on stderr that says what to do; 130: interrupted. A usage
+    error leaves through argparse with 2, SIGTERM through SystemExit with 143, so that whatever
+    a command started is stopped by its own clean-up.
+    """
+    arguments = parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    try:
+        command = import_module(f'lunar_perception.commands.{arguments.command}')
+        command.run(arguments)
+    except (CommandError, OSError) as error:
+        print(f'lunar-perception {arguments.command}: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f'lunar-perception {arguments.command}: interrupted', file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,29 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""`lunar-perception check`: whether a folder is a sound LuSNAR scene or data set."""
+
+from argparse import Namespace
+
+from tqdm import tqdm
+
+from lunar_perception.commands import CommandError
+from lunar_perception.data.lusnar_check import check
+
+
+def run(arguments: Namespace) -> None:
+    """Print what is wrong, a line each; CommandError when anything is."""
+    directory = arguments.directory
+    if not directory.is_dir():
+        raise CommandError(f'{directory} is no folder')
+    with tqdm(unit='frame', disable=None) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        problems = check(directory, show)
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise CommandError(f'{directory} has {len(problems)} problems')
+    print(f'{directory} is sound')

@@ -1,0 +1,77 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""`lunar-perception synth`: scenes of a procedural Moon, a process each."""
+
+from argparse import Namespace
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+import multiprocessing
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+import signal
+
+import numpy as np
+from tqdm import tqdm
+
+from lunar_perception.commands import CommandError
+from lunar_perception.synthetic import generate_scene, MoonConfig
+
+PROGRESS_PERIOD_S = 0.2
+
+_written: 'SimpleQueue[None]'  # in a worker: gets an item for every frame written
+
+
+def run(arguments: Namespace) -> None:
+    """Generate the scenes; CommandError when one is there already and is not to be resumed."""
+    scenes = {
+        arguments.output / f'Moon_{number}': MoonConfig(
+            seed=scene_seed(arguments.seed, number), size=arguments.size
+        )
+        for number in range(1, arguments.scenes + 1)
+    }
+    for directory in scenes:
+        if directory.exists() and not arguments.resume:
+            raise CommandError(
+                f'{directory} exists; add --resume to keep what is there, or name another folder'
+            )
+
+    # Spawned, not forked: Embree's and OpenCV's threads do not survive a fork.
+    context = multiprocessing.get_context('spawn')
+    written: SimpleQueue[None] = context.SimpleQueue()
+    pool = ProcessPoolExecutor(
+        min(arguments.workers, len(scenes)), context, _start_worker, (written,)
+    )
+    try:
+        pending = {
+            pool.submit(_generate, directory, config, arguments.frames, arguments.resume)
+            for directory, config in scenes.items()
+        }
+        with tqdm(total=arguments.scenes * arguments.frames, unit='frame', disable=None) as bar:
+            while pending:
+                done, pending = wait(pending, PROGRESS_PERIOD_S, FIRST_EXCEPTION)
+                while not written.empty():
+                    written.get()
+                    bar.update()
+                for scene in done:
+                    scene.result()
+    except BaseException:
+        for worker in multiprocessing.active_children():
+            worker.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def scene_seed(seed: int, number: int) -> int:
+    """Return the seed of one scene of a set; it depends on nothing else of the set."""
+    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+
+
+def _start_worker(written: 'SimpleQueue[None]') -> None:
+    global _written
+    _written = written
+    # Ctrl-C reaches the whole terminal; the parent alone answers it, and ends the workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _generate(directory: Path, config: MoonConfig, frames: int, resume: bool) -> None:
+    generate_scene(directory, config, frames, resume=resume, progress=lambda: _written.put(None))
