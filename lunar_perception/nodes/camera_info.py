@@ -2,10 +2,38 @@
 # SPDX-License-Identifier: Apache-2.0
 """The camera behind an image, from CameraInfo, and CameraInfo of a camera."""
 
+from collections import deque
+
+from builtin_interfaces.msg import Time
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from lunar_perception.camera import PinholeCamera
+
+
+class RecentCameraInfos:
+    """The CameraInfos that came of late; one thread may add while another asks."""
+
+    def __init__(self, length: int = 100) -> None:
+        self._infos: deque[CameraInfo] = deque(maxlen=length)
+
+    def add(self, info: CameraInfo) -> None:
+        """Keep one more, and let the oldest go."""
+        self._infos.append(info)
+
+    def clear(self) -> None:
+        """Keep none."""
+        self._infos.clear()
+
+    @property
+    def latest(self) -> CameraInfo | None:
+        """The last that came."""
+        infos = list(self._infos)
+        return infos[-1] if infos else None
+
+    def at(self, stamp: Time) -> CameraInfo | None:
+        """Return the last with just this stamp."""
+        return next((i for i in reversed(list(self._infos)) if i.header.stamp == stamp), None)
 
 
 class CameraInfoError(ValueError):

@@ -42,13 +42,14 @@ class Problems:
         self._problems: dict[str, _Problem] = {}
         self._logged: dict[str, tuple[str, float]] = {}
 
-    def report(self, subject: str, level: bytes, text: str) -> None:
+    def report(self, subject: str, level: bytes, text: str, *, log_always: bool = False) -> None:
         """State the problem with a subject; `level` is WARN or ERROR."""
         now = monotonic()
         with self._lock:
             self._problems[subject] = _Problem(level, text)
             last_text, last_time = self._logged.get(subject, ('', float('-inf')))
-            due = now - last_time >= (LOG_AGAIN_S if text == last_text else LOG_CHANGE_S)
+            pause = LOG_AGAIN_S if text == last_text else LOG_CHANGE_S
+            due = log_always or now - last_time >= pause
             if due:
                 self._logged[subject] = (text, now)
         if due:

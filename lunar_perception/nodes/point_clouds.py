@@ -77,11 +77,12 @@ def clearing_points(
     """
     distance = _distance(points)
     far = (depth[::stride, ::stride] == np.inf) | (distance > max_range)
-    ends = points[far]
     rays = camera.rays(stride)[far]
     rays *= max_range / np.linalg.norm(rays, axis=-1, keepdims=True)
-    ends['x'], ends['y'], ends['z'] = rays.T
-    return np.concatenate([points[distance <= max_range], ends])
+    ends = points.copy()
+    for axis, values in zip('xyz', rays.T, strict=True):
+        ends[axis][far] = values
+    return ends[far | (distance <= max_range)]
 
 
 def cloud_message(points: np.ndarray, header: Header) -> PointCloud2:

@@ -19,7 +19,7 @@ from rclpy.lifecycle import (
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from lunar_perception.nodes.camera_info import find_camera
+from lunar_perception.nodes.camera_info import find_camera, RecentCameraInfos
 from lunar_perception.nodes.codec import decode_compressed_rgb, decode_rgb
 from lunar_perception.nodes.diagnostics import diagnostic_status, ERROR, Problems, WARN
 from lunar_perception.nodes.label_info import label_info, LabelInfo
@@ -46,7 +46,7 @@ DIAGNOSTICS_PERIOD_S = 1.0
 
 @dataclass(frozen=True)
 class ReceivedFrame:
-    """An image, and the latest CameraInfo when it came."""
+    """An image, and the latest CameraInfo when the image came."""
 
     message: Image | CompressedImage
     camera_info: CameraInfo | None
@@ -73,7 +73,7 @@ class UnifiedNode(LifecycleNode):
         self._outputs: dict[str, LifecyclePublisher] = {}
         self._label_infos: list[LifecyclePublisher] = []
         self._inputs: list[Subscription] = []
-        self._camera_info: CameraInfo | None = None
+        self._camera_infos = RecentCameraInfos()
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # On the steady clock: with use_sim_time and no /clock, diagnostics still come.
         self.create_timer(
@@ -100,7 +100,7 @@ class UnifiedNode(LifecycleNode):
             self._predictor = self._load()
         except Exception as error:  # rclpy would swallow it
             self._free()
-            self._problems.report('configure', ERROR, f'can not configure: {_line(error)}')
+            self._report_failure('configure', error)
             return TransitionCallbackReturn.FAILURE
         self._settings.configured = True
         return super().on_configure(state)
@@ -110,7 +110,7 @@ class UnifiedNode(LifecycleNode):
             self._subscribe()
         except Exception as error:  # rclpy would swallow it
             self._stop()
-            self._problems.report('activate', ERROR, f'can not activate: {_line(error)}')
+            self._report_failure('activate', error)
             return TransitionCallbackReturn.FAILURE
         self._problems.resolve('activate')
         result = super().on_activate(state)
@@ -136,6 +136,10 @@ class UnifiedNode(LifecycleNode):
     def destroy_node(self) -> None:
         self._free()
         super().destroy_node()
+
+    def _report_failure(self, transition: str, error: Exception) -> None:
+        text = f'can not {transition}: {_line(error)}'
+        self._problems.report(transition, ERROR, text, log_always=True)
 
     def _advertise(self) -> None:
         lossless = self._settings.values.lossless
@@ -199,7 +203,7 @@ class UnifiedNode(LifecycleNode):
         """Stop taking frames."""
         while self._inputs:
             self.destroy_subscription(self._inputs.pop())
-        self._camera_info = None
+        self._camera_infos.clear()
         self._worker.stop()
 
     def _free(self) -> None:
@@ -214,10 +218,10 @@ class UnifiedNode(LifecycleNode):
             free_device_memory()
 
     def _on_camera_info(self, message: CameraInfo) -> None:
-        self._camera_info = message
+        self._camera_infos.add(message)
 
     def _on_image(self, message: Image | CompressedImage) -> None:
-        self._worker.put(ReceivedFrame(message, self._camera_info))
+        self._worker.put(ReceivedFrame(message, self._camera_infos.latest))
 
     def _process(self, frame: ReceivedFrame) -> bool:
         """Publish what is subscribed to of one frame; return False when it is too old."""
@@ -243,8 +247,9 @@ class UnifiedNode(LifecycleNode):
         header = frame.message.header
         compressed = isinstance(frame.message, CompressedImage)
         image = (decode_compressed_rgb if compressed else decode_rgb)(frame.message)
-        # Of the very first frames, CameraInfo may have come after the image.
-        info = frame.camera_info or self._camera_info
+        # Its own CameraInfo, or else the latest when it came; of the very first image, one after.
+        infos = self._camera_infos
+        info = infos.at(header.stamp) or frame.camera_info or infos.latest
         height, width = image.shape[:2]
         camera, wrong = find_camera(info, header.frame_id, width, height, settings.default_fov_deg)
         if wrong:
@@ -316,7 +321,7 @@ class UnifiedNode(LifecycleNode):
         waiting = []
         if statistics.input_rate == 0:
             waiting.append(f'images on {image}')
-        if self._camera_info is None and self._settings.values.default_fov_deg == 0:
+        if self._camera_infos.latest is None and self._settings.values.default_fov_deg == 0:
             waiting.append(f'CameraInfo on {camera_info}')
         if self.get_parameter('use_sim_time').value and self.get_clock().now().nanoseconds == 0:
             waiting.append('/clock')
@@ -338,6 +343,9 @@ def main(args: list[str] | None = None) -> None:
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except RuntimeError:  # RCLError, when ROS is shut down in the midst of a transition
+        if rclpy.ok():
+            raise
     finally:
         if node is not None:
             node.destroy_node()
