@@ -150,13 +150,12 @@ def draw_legend(width: int) -> np.ndarray:
     keys = [*zip(swatches, LUNAR_TERRAIN.names, strict=True), (ramp, f'{near:g} to {far:g} m')]
     strip = np.full((40, width, 3), 255, np.uint8)
     x = 0
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.55
     for key, text in keys:
         strip[14:30, x : x + key.shape[1]] = key
         x += key.shape[1] + 8
-        cv2.putText(
-            strip, text, (x, 27), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (40, 40, 40), 1, cv2.LINE_AA
-        )
-        x += 12 * len(text) + 16
+        cv2.putText(strip, text, (x, 27), font, scale, (40, 40, 40), 1, cv2.LINE_AA)
+        x += cv2.getTextSize(text, font, scale, 1)[0][0] + 28
     return strip
 
 
