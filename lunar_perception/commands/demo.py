@@ -18,7 +18,6 @@ from lunar_perception.commands.local_dds import use_local_dds
 from lunar_perception.commands.node_process import NodeProcess
 from lunar_perception.commands.output_checks import violations
 from lunar_perception.data.lusnar import Frame, Scene
-from lunar_perception.inference.predictor import SHIPPED_WEIGHTS
 from lunar_perception.reference_rows import PositionPrior
 from lunar_perception.report import write_results
 from lunar_perception.scoreboard import Scoreboard
@@ -26,6 +25,7 @@ from lunar_perception.synthetic import CameraMount, generate_scene, MoonConfig
 from lunar_perception.taxonomy import LUNAR_TERRAIN
 from lunar_perception.visualize import color_depth, DEPTH_RANGE_M, overlay_labels, side_by_side
 
+POSITION_PRIOR = Path(__file__).resolve().parents[1] / 'weights' / 'rover' / 'position_prior.png'
 LOG = 'unified_node.txt'
 MOUNT = CameraMount()
 # Shipped weights must never have been trained on this scene: training takes other seeds.
@@ -100,7 +100,7 @@ def score(scene: Scene, stream: Iterable[Any], output: Path) -> tuple[Scoreboard
     frame's latency in milliseconds. CommandError when the outputs of a frame contradict the
     interface or one another.
     """
-    prior = PositionPrior.load(SHIPPED_WEIGHTS / 'position_prior.png')
+    prior = PositionPrior.load(POSITION_PRIOR)
     scoreboard = Scoreboard(prior, MOUNT.height, MOUNT.pitch_deg)
     latency_ms: list[float] = []
     most_to_see = -1
