@@ -11,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from train.config import load_config, smoke, TrainConfig
+from train.config import load_config, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,18 @@ def unified(arguments: list[str]) -> None:
         args=arguments,
         default=UnifiedCommand(tyro.MISSING, tyro.MISSING, default),
     )
+    # Imported late: --help and a misspelt key should not wait for torch.
+    from train.smoke import generate_scenes, shorten
     from train.unified import train_unified
 
-    config = smoke(command.train) if command.smoke else command.train
-    data = command.data
+    config, data = command.train, command.data
+    if command.smoke:
+        config = shorten(config)
+        data = data or generate_scenes(command.output / 'scenes')
     if data is None:
-        if not command.smoke:
-            raise ValueError('--data is missing: a folder of scenes, as `lunar-perception synth`')
-        from train.smoke import generate_scenes
-
-        data = generate_scenes(command.output / 'scenes')
+        raise ValueError(
+            '--data is missing: a folder of scenes, as `lunar-perception synth` makes'
+        )
     metrics = train_unified(config, data, command.output, resume=command.resume)
     print(json.dumps(metrics, indent=2))
 
@@ -76,6 +78,9 @@ def main() -> int:
     except (OSError, ValueError, RuntimeError) as error:
         print(f'train: {error}', file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print('train: interrupted; go on with --resume', file=sys.stderr)
+        return 130
     return 0
 
 

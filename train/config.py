@@ -7,7 +7,7 @@ Every key of the YAML file is a field below, and can be overridden on the comman
 dotted name: `--optimizer.learning-rate 3e-4`.
 """
 
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args, get_type_hints, Literal, TypeVar
@@ -210,17 +210,3 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
-
-
-def smoke(config: TrainConfig) -> TrainConfig:
-    """Return `config` cut to a few steps: the whole path in a minute or two, to no effect."""
-    return replace(
-        config,
-        size=224,
-        epochs=None,
-        steps=12,
-        minutes=None,
-        evaluate_every=6,
-        data=replace(config.data, cache_size=256, batch_size=2, workers=0, eval_frames=4),
-        optimizer=replace(config.optimizer, warmup_steps=2),
-    )

@@ -125,7 +125,7 @@ def evaluate(model: UnifiedModel, held_out: HeldOut) -> dict[str, Any]:
 def figures(metrics: dict[str, Any]) -> dict[str, float]:
     """Return the figures worth following through a run; `score`, the mIoU, is to be high."""
     kept = {f'iou_{name}': value for name, value in metrics['iou'].items()}
-    kept |= {name: metrics[name] for name in ('miou', 'abs_rel', 'rmse', 'delta1', 'ece')}
+    kept |= {name: metrics[name] for name in ('abs_rel', 'rmse', 'delta1', 'ece')}
     return {'score': metrics['miou'], **{k: v for k, v in kept.items() if v is not None}}
 
 

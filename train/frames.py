@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 import re
 import shutil
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
@@ -107,12 +108,22 @@ def load_frames(data: Path, size: int, cache: Path | None = None) -> Frames:
 
 
 def _build(frames: list[tuple[Scene, int]], size: int, cache: Path, key: dict[str, Any]) -> None:
-    building = cache.with_name(f'{cache.name}.{os.getpid()}')
-    building.mkdir(parents=True)
+    """Write the cache under a temporary name beside it, then put it in its place."""
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f'.{cache.name}.', dir=cache.parent) as temporary:
+        building = Path(temporary) / cache.name
+        building.mkdir()
+        _fill(frames, size, building)
+        write_json(building / 'index.json', key)
+        shutil.rmtree(cache, ignore_errors=True)
+        building.rename(cache)
+
+
+def _fill(frames: list[tuple[Scene, int]], size: int, folder: Path) -> None:
     count, side = len(frames), (size, size)
 
     def new(name: str, shape: tuple[int, ...], dtype: type) -> np.memmap:
-        path = building / f'{name}.npy'
+        path = folder / f'{name}.npy'
         return np.lib.format.open_memmap(path, 'w+', dtype, (count, *shape))
 
     image, label = new('image', (*side, 3), np.uint8), new('label', side, np.uint8)
@@ -129,9 +140,6 @@ def _build(frames: list[tuple[Scene, int]], size: int, cache: Path, key: dict[st
             pass
     for array in (image, label, depth, focal, share):
         array.flush()
-    write_json(building / 'index.json', key)
-    shutil.rmtree(cache, ignore_errors=True)
-    building.rename(cache)
 
 
 def resize_frame(frame: Frame, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
@@ -157,15 +165,11 @@ def resize_frame(frame: Frame, size: int) -> tuple[np.ndarray, np.ndarray, np.nd
 
 def _vote(label: np.ndarray, size: int) -> np.ndarray:
     ids = [*range(len(LUNAR_TERRAIN)), UNLABELLED]
-    planes = np.stack([(label == i).astype(np.float32) for i in ids], axis=-1)
-    area = np.concatenate(
-        [
-            cv2.resize(planes[..., part], (size, size), interpolation=cv2.INTER_AREA)
-            for part in (slice(0, 3), slice(3, 6))
-        ],
-        axis=-1,
-    )
-    return np.array(ids, np.uint8)[area.argmax(-1)]
+    area = [
+        cv2.resize((label == i).astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
+        for i in ids
+    ]
+    return np.array(ids, np.uint8)[np.argmax(area, axis=0)]
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from lunar_perception.taxonomy import UNLABELLED
 
 
-def upsample_to(prediction: Tensor, size: tuple[int, int]) -> Tensor:
+def upsample_to(prediction: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
     """Resize (B, C, h, w) bilinearly to the truth's `size` = (H, W), as section 4.3 does."""
     if prediction.shape[-2:] == size:
         return prediction

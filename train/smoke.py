@@ -1,10 +1,12 @@
 # Copyright 2026 lunar_perception contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A few generated frames, for trying the whole path out."""
+"""The whole path in a minute or two: a few generated frames, a few steps."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from lunar_perception.synthetic import generate_scene, MoonConfig
+from train.config import TrainConfig
 
 SCENES, FRAMES, SIZE = 3, 3, 256
 
@@ -15,3 +17,19 @@ def generate_scenes(folder: Path) -> Path:
         config = MoonConfig(seed=number, size=SIZE, mount=None)
         generate_scene(folder / f'Moon_{number}', config, FRAMES, resume=True)
     return folder
+
+
+def shorten(config: TrainConfig) -> TrainConfig:
+    """Return `config` cut to a few small steps, from random weights."""
+    return replace(
+        config,
+        initial=None,
+        encoder=None,
+        size=224,
+        epochs=None,
+        steps=12,
+        minutes=None,
+        evaluate_every=6,
+        data=replace(config.data, cache_size=256, batch_size=2, workers=0, eval_frames=4),
+        optimizer=replace(config.optimizer, warmup_steps=2),
+    )

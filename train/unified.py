@@ -115,8 +115,9 @@ def make_loss(
     class_weights = torch.tensor(balance / (balance @ share), dtype=torch.float32, device=device)
 
     def terms(model: UnifiedModel, batch: Batch) -> dict[str, Tensor]:
+        truth, size = batch.depth, batch.label.shape[-2:]
         logits, depth, log_scale = model(batch.images)
-        truth = batch.depth
+        logits, depth = losses.upsample_to(logits, size), losses.upsample_to(depth, size)
         found: dict[str, Callable[[], Tensor]] = {
             'cross_entropy': lambda: losses.cross_entropy(logits, batch.label, class_weights),
             # Logits come from stride 2: every second pixel says it all and sorts faster.
@@ -126,7 +127,9 @@ def make_loss(
             'l1': lambda: losses.l1_depth(depth / max_depth, _unit(truth, max_depth)),
             'silog': lambda: losses.silog(depth, truth),
             'gradient': lambda: losses.gradient_matching(depth, truth),
-            'laplace': lambda: losses.laplace_nll(depth, log_scale, truth),
+            'laplace': lambda: losses.laplace_nll(
+                depth, losses.upsample_to(log_scale, size), truth
+            ),
         }
         return {
             name: getattr(config, name) * term()
