@@ -15,6 +15,7 @@ import sys
 from time import monotonic
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -32,7 +33,14 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import parameter_value_to_python
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField, RegionOfInterest
+from sensor_msgs.msg import (
+    CameraInfo,
+    CompressedImage,
+    Image,
+    PointCloud2,
+    PointField,
+    RegionOfInterest,
+)
 from std_msgs.msg import Header
 import torch
 
@@ -81,7 +89,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model.depth_head.predict.weight.mul_(300)
     folder = tmp_path_factory.mktemp('weights')
     model.save_pretrained(folder)
-    prediction = UnifiedPredictor.from_pretrained(folder)(test_image())
+    prediction = UnifiedPredictor.from_pretrained(folder)(noise_image())
     assert {SKY, ROCK} <= set(np.unique(prediction.label))
     assert np.ptp(prediction.depth[np.isfinite(prediction.depth)]) > 2
     return folder
@@ -236,7 +244,7 @@ class Client:
         self.subscribe(*topics)
 
         def known() -> bool:
-            self.send(test_image(), new_header(), info)
+            self.send(noise_image(), new_header(), info)
             self.executor.spin_once(timeout_sec=0.3)
             return all(self.got[topic] for topic in topics)
 
@@ -274,11 +282,8 @@ def new_header(sec: int = 0, nanosec: int | None = None, frame_id: str = 'eye') 
     return Header(stamp=Time(sec=sec, nanosec=fraction), frame_id=frame_id)
 
 
-def test_image(height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+def noise_image(height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-test_image.__test__ = False  # type: ignore[attr-defined]
 
 
 def adds_up(values: dict[str, str]) -> bool:
@@ -412,6 +417,24 @@ def test_the_graph(client: Client, live: NodeProcess) -> None:
         assert endpoint.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
 
 
+def test_label_info_is_latched(client: Client) -> None:
+    """A late subscriber gets the classes and the threshold; each change of it is told."""
+    messages = pytest.importorskip('vision_msgs.msg', reason='needs vision_msgs')
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    for topic in ('label_info', 'costmap/label_info'):
+        got = client.got[topic]
+        client.subscriptions.append(
+            client.node.create_subscription(messages.LabelInfo, topic, got.append, latched)
+        )
+        client.until(lambda got=got: got, topic)
+        classes = [(entry.class_id, entry.class_name) for entry in got[-1].class_map]
+        assert classes == list(enumerate(['regolith', 'crater', 'rock', 'mountain', 'sky']))
+        assert got[-1].threshold == 0.0
+    assert client.set('min_confidence', 0.5) is None
+    client.until(lambda: client.got['label_info'][-1].threshold == 0.5, 'the new threshold')
+    assert client.set('min_confidence', 0.0) is None
+
+
 ROI = RegionOfInterest(x_offset=16, y_offset=8, width=2 * WIDTH, height=2 * HEIGHT)
 CAMERAS = {
     'plain': (camera_info(), PinholeCamera(WIDTH, HEIGHT, 70.0, 90.0, 30.5, 27.25)),
@@ -431,7 +454,7 @@ def test_every_output_is_what_the_interface_says(
     lossless: Client, weights: Path, name: str
 ) -> None:
     info, camera = CAMERAS[name]
-    image = test_image()
+    image = noise_image()
     outputs = lossless.perceive(image, info, set(TOPICS))
     prediction = UnifiedPredictor.from_pretrained(weights)(image, camera)
 
@@ -516,14 +539,14 @@ def test_headers_come_back_bit_for_bit(lossless: Client) -> None:
         new_header(sec=-1, nanosec=2**32 - 1, frame_id='mast/left camera/глаз'),
     ]
     for header in headers:
-        lossless.send(test_image(), header, camera_info())
+        lossless.send(noise_image(), header, camera_info())
     for header in headers:
         assert lossless.outputs(header, set(TOPICS)).keys() == set(TOPICS)
 
 
 def test_twice_the_focal_length_doubles_the_depth(lossless: Client) -> None:
     depths = [
-        array_of(lossless.perceive(test_image(), camera_info(fx=fx), {'depth'})['depth'])
+        array_of(lossless.perceive(noise_image(), camera_info(fx=fx), {'depth'})['depth'])
         for fx in (70.0, 140.0)
     ]
     finite = np.isfinite(depths[0])
@@ -536,7 +559,7 @@ def test_lossless_processes_every_frame(lossless: Client) -> None:
     before = lossless.status(lambda values, _: values['waiting_frames'] == '0')
     headers = [new_header() for _ in range(40)]
     for header in headers:
-        lossless.send(test_image(), header, camera_info())
+        lossless.send(noise_image(), header, camera_info())
     for header in headers:
         lossless.outputs(header, {'label', 'points'})
     after = lossless.status(
@@ -557,7 +580,7 @@ def test_live_counts_add_up_and_outputs_are_of_the_newest_frames(client: Client)
     client.meet({'label'})
     headers = [new_header() for _ in range(60)]
     for header in headers:
-        client.send(test_image(), header, None)
+        client.send(noise_image(), header, None)
     client.outputs(headers[-1], {'label'})
     values = client.status(
         lambda values, _: (
@@ -577,29 +600,29 @@ def test_labels_go_on_while_depth_waits_for_camera_info(client: Client) -> None:
         'fx = -70': camera_info(fx=-70.0),
     }
     for reason, info in wrongs.items():
-        header = client.perceive(test_image(), info, WITHOUT_CAMERA)['label'].header
+        header = client.perceive(noise_image(), info, WITHOUT_CAMERA)['label'].header
         client.status(lambda _, status, reason=reason: bool(re.search(reason, status.message)))
         for topic in TOPICS.keys() - WITHOUT_CAMERA:
             assert all(message.header != header for message in client.got[topic])
     assert client.set('default_fov_deg', 80.0) is None
     camera = PinholeCamera.from_fov_deg(WIDTH, HEIGHT, 80.0)
-    outputs = client.perceive(test_image(), camera_info(k=[0.0] * 9), set(TOPICS))
+    outputs = client.perceive(noise_image(), camera_info(k=[0.0] * 9), set(TOPICS))
     assert outputs['depth/camera_info'].k[0] == camera.fx
     assert client.set('default_fov_deg', 0.0) is None
-    client.perceive(test_image(), camera_info(), set(TOPICS))
+    client.perceive(noise_image(), camera_info(), set(TOPICS))
     client.status(lambda _, status: status.level == DiagnosticStatus.OK)
 
 
 def test_bad_images_are_named_and_dropped_and_the_node_goes_on(client: Client) -> None:
     client.meet({'label'})
-    good = rgb_message(test_image(), new_header())
+    good = rgb_message(noise_image(), new_header())
     for reason, changes in {
         "'bayer_rggb8' is not one of": {'encoding': 'bayer_rggb8'},
         'cut off': {'height': 4000},
         'empty': {'height': 0, 'data': array('B')},
     }.items():
         before = client.status(lambda *_: True)
-        bad = rgb_message(test_image(), new_header())
+        bad = rgb_message(noise_image(), new_header())
         for name, value in changes.items():
             setattr(bad, name, value)
         client.images.publish(bad)
@@ -663,7 +686,7 @@ def test_parameters_take_effect_at_once(client: Client) -> None:
     }
     for name, (value, _) in changes.items():
         assert client.set(name, value) is None
-    outputs = client.perceive(test_image(), camera_info(), topics)
+    outputs = client.perceive(noise_image(), camera_info(), topics)
     for name, (_, default) in changes.items():
         assert client.set(name, default) is None
     label, depth = array_of(outputs['label']), array_of(outputs['depth'])
@@ -684,7 +707,7 @@ def test_nothing_is_made_that_nobody_subscribes_to(client: Client) -> None:
     client.until(
         lambda: not client.node.get_subscriptions_info_by_topic('/perception/label'), 'silence'
     )
-    unreadable = rgb_message(test_image(), new_header())
+    unreadable = rgb_message(noise_image(), new_header())
     unreadable.encoding = 'nonsense'
 
     def not_read() -> bool:
@@ -749,12 +772,30 @@ def test_configure_fails_with_the_reason_and_can_be_tried_again(
             client.until(
                 lambda: not client.node.get_publishers_info_by_topic('/again/points'), 'cleanup'
             )
+        # What is fixed while configured takes effect after a cleanup.
         assert client.set('lossless', True) is None
+        assert client.set('image_transport', 'compressed') is None
         assert client.change_state(Transition.TRANSITION_CONFIGURE)
         assert client.change_state(Transition.TRANSITION_ACTIVATE)
-        client.until_active()
-        (endpoint,) = client.node.get_subscriptions_info_by_topic('/again/image')
+        pictures = client.node.create_publisher(
+            CompressedImage, '/again/image/compressed', RELIABLE
+        )
+        client.until(pictures.get_subscription_count, 'the subscription')
+        (endpoint,) = client.node.get_subscriptions_info_by_topic('/again/image/compressed')
         assert endpoint.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+        client.subscribe('label')
+        _, png = cv2.imencode('.png', noise_image()[..., ::-1])
+        picture = CompressedImage(format='png', data=array('B', png.tobytes()))
+
+        def labelled() -> bool:
+            picture.header = new_header()
+            pictures.publish(picture)
+            client.executor.spin_once(timeout_sec=0.3)
+            return bool(client.got['label'])
+
+        client.until(labelled, 'a label of a compressed image')
+        expected = UnifiedPredictor.from_pretrained(weights)(noise_image()).label
+        np.testing.assert_array_equal(array_of(client.got['label'][0]), expected)
         assert client.change_state(Transition.TRANSITION_ACTIVE_SHUTDOWN)
         assert client.state() == 'finalized'
         process.end()
@@ -773,12 +814,26 @@ def test_simulated_time(weights: Path, tmp_path: Path) -> None:
         client.meet({'label'})
         assert client.set('max_age', 2.0) is None
         before = client.status(lambda *_: True)
-        client.send(test_image(), new_header(sec=997), None)
+        client.send(noise_image(), new_header(sec=997), None)
         after = client.status(lambda _, status: 'older than max_age (2.0 s)' in status.message)
         assert int(after['dropped']) == int(before['dropped']) + 1
-        client.perceive(test_image(), None, {'label'}, sec=999)
-        client.perceive(test_image(), None, {'label'}, sec=5000)
+        client.perceive(noise_image(), None, {'label'}, sec=999)
+        client.perceive(noise_image(), None, {'label'}, sec=5000)
         process.end()
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'reason'),
+    [(['--params-file', '/no/such.yaml'], '/no/such.yaml'), (['--nonsense'], '--nonsense')],
+)
+def test_arguments_that_ros_can_not_read(arguments: list[str], reason: str) -> None:
+    command = [sys.executable, '-m', 'lunar_perception.nodes.unified_node', '--ros-args']
+    ended = subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+    assert ended.returncode == 1
+    assert reason in ended.stderr.splitlines()[-1]
+    assert 'Traceback' not in ended.stderr
 
 
 @pytest.mark.parametrize('with_signal', [signal.SIGINT, signal.SIGTERM])

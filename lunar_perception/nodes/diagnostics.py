@@ -12,6 +12,8 @@ from time import monotonic
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
+from lunar_perception.nodes.worker import WorkerStatistics
+
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 LOG_AGAIN_S = 30.0
@@ -86,12 +88,12 @@ def diagnostic_status(
     name: str,
     state: str,
     waiting_for: Sequence[str],
-    problems: Sequence[tuple[bytes, str]],
+    problems: Mapping[str, tuple[bytes, str]],
     values: Mapping[str, object],
 ) -> DiagnosticStatus:
     """Return a status as bad as the worst problem, WARN at least while it waits for something."""
-    level = max([level for level, _ in problems] + [WARN if waiting_for else OK])
-    texts = [text for _, text in problems]
+    level = max([level for level, _ in problems.values()] + [WARN if waiting_for else OK])
+    texts = [text for _, text in problems.values()]
     if waiting_for:
         texts.append('waiting for ' + ', '.join(waiting_for))
     shown = {
@@ -106,6 +108,25 @@ def diagnostic_status(
         message='; '.join(texts) or state,
         values=[KeyValue(key=key, value=str(value)) for key, value in shown.items()],
     )
+
+
+def statistics_values(statistics: WorkerStatistics) -> dict[str, object]:
+    """Return a worker's statistics as diagnostics show them."""
+    return {
+        'received': statistics.received,
+        'processed': statistics.processed,
+        'dropped': statistics.dropped,
+        'waiting_frames': statistics.waiting,
+        'input_rate_hz': f'{statistics.input_rate:.1f}',
+        'output_rate_hz': f'{statistics.output_rate:.1f}',
+        'latency_p50_ms': f'{statistics.latency_p50 * 1e3:.1f}',
+        'latency_p95_ms': f'{statistics.latency_p95 * 1e3:.1f}',
+    }
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says."""
+    return next(iter(str(error).splitlines()), '') or type(error).__name__
 
 
 def resident_memory() -> int:

@@ -19,20 +19,20 @@ def load_predictor(parameters: UnifiedParameters) -> 'UnifiedPredictor':
     )
 
 
-def network_status(predictor: 'UnifiedPredictor') -> dict[str, str]:
+def network_values(predictor: 'UnifiedPredictor') -> dict[str, str]:
     """Return device, precision, backend and device memory, as diagnostics show them."""
     import torch
 
-    status = {
+    values = {
         'device': str(predictor.device),
         'precision': str(predictor.precision).removeprefix('torch.'),
         'backend': 'torch',
     }
     if predictor.device.type == 'cuda':
-        status['device'] += f' ({torch.cuda.get_device_name(predictor.device)})'
+        values['device'] += f' ({torch.cuda.get_device_name(predictor.device)})'
         allocated = torch.cuda.memory_allocated(predictor.device)
-        status['device_memory_mib'] = f'{allocated / 2**20:.0f}'
-    return status
+        values['device_memory_mib'] = f'{allocated / 2**20:.0f}'
+    return values
 
 
 def free_device_memory() -> None:

@@ -48,10 +48,6 @@ class FrameOutputs:
         self._camera = camera
         self._parameters = parameters
 
-    def has(self, topic: str) -> bool:
-        """Return whether there is a message for a topic: without a camera, none with depth."""
-        return self._camera is not None or not OUTPUTS[topic].needs_camera
-
     def label(self) -> Image:
         return encode(self._label, 'mono8', self._header)
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The unified node's parameters: what they are, what they may be, and their current values."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -147,6 +148,8 @@ class NodeParameters:
     """
     The parameters of a running node, declared with descriptors and kept current.
 
+    `on_change` is called after a change while the node runs.
+
     A value from the command line or a file that can not be used does not stop the node: the
     default stands in, and `refused` says why until a good value is set.
 
@@ -157,10 +160,11 @@ class NodeParameters:
 
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, on_change: Callable[[], None]) -> None:
         self.values = UnifiedParameters()
         self.refused: dict[str, str] = {}
         self.configured = False
+        self._on_change = on_change
         for name in METADATA:
             self._declare(node, name)
         node.add_on_set_parameters_callback(self._check)
@@ -204,6 +208,7 @@ class NodeParameters:
         self.values = replace(self.values, **changes)
         for name in changes:
             self.refused.pop(name, None)
+        self._on_change()
 
 
 def _values(parameters: list[Parameter]) -> dict[str, Any]:

@@ -46,8 +46,8 @@ def organised_points(
     `confidence` (H, W) float32. Where depth is not finite, x, y and z are NaN.
     """
     every = (slice(None, None, stride), slice(None, None, stride))
-    # In float64, so that only the last rounding is float32's: 1 m of depth more or less far away
-    # is many times the error otherwise made in x and y.
+    # In float64, so that only the last rounding is float32's: beyond 100 m a product of float32s
+    # may be off by more than 1e-5 m.
     z = depth[every].astype(np.float64)
     z[~np.isfinite(z)] = np.nan
     points = np.zeros(z.shape, POINT)

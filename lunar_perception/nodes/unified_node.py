@@ -4,6 +4,7 @@
 
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+import sys
 from typing import Any, TYPE_CHECKING
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -21,10 +22,17 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from lunar_perception.nodes.camera_info import find_camera, RecentCameraInfos
 from lunar_perception.nodes.codec import decode_compressed_rgb, decode_rgb
-from lunar_perception.nodes.diagnostics import diagnostic_status, ERROR, Problems, WARN
+from lunar_perception.nodes.diagnostics import (
+    diagnostic_status,
+    ERROR,
+    first_line,
+    Problems,
+    statistics_values,
+    WARN,
+)
 from lunar_perception.nodes.label_info import label_info, LabelInfo
 from lunar_perception.nodes.lifecycle import refuse_impossible_transitions
-from lunar_perception.nodes.network import free_device_memory, load_predictor, network_status
+from lunar_perception.nodes.network import free_device_memory, load_predictor, network_values
 from lunar_perception.nodes.outputs import FrameOutputs, OUTPUTS
 from lunar_perception.nodes.parameters import NodeParameters, UnifiedParameters
 from lunar_perception.nodes.qos import (
@@ -65,8 +73,8 @@ class UnifiedNode(LifecycleNode):
     def __init__(self, **options: Any) -> None:
         super().__init__('unified', namespace='/perception', **options)
         refuse_impossible_transitions(self)
-        self._settings = NodeParameters(self)
         self._problems = Problems(self.get_logger())
+        self._settings = NodeParameters(self, on_change=self._publish_label_info)
         self._qos_watch = QosWatch(self, self._problems)
         self._predictor: UnifiedPredictor | None = None
         self._worker: FrameWorker[ReceivedFrame] = FrameWorker(self._process, self._on_failure)
@@ -81,7 +89,6 @@ class UnifiedNode(LifecycleNode):
             self._publish_diagnostics,
             clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
-        self.add_post_set_parameters_callback(lambda _: self._publish_label_info())
 
     def autostart(self) -> None:
         """Go to active, if parameter `autostart` says so."""
@@ -138,7 +145,7 @@ class UnifiedNode(LifecycleNode):
         super().destroy_node()
 
     def _report_failure(self, transition: str, error: Exception) -> None:
-        text = f'can not {transition}: {_line(error)}'
+        text = f'can not {transition}: {first_line(error)}'
         self._problems.report(transition, ERROR, text, log_always=True)
 
     def _advertise(self) -> None:
@@ -203,8 +210,10 @@ class UnifiedNode(LifecycleNode):
         """Stop taking frames."""
         while self._inputs:
             self.destroy_subscription(self._inputs.pop())
-        self._camera_infos.clear()
         self._worker.stop()
+        self._camera_infos.clear()
+        for subject in ('age', 'image', 'camera_info'):
+            self._problems.resolve(subject)
 
     def _free(self) -> None:
         """Give back all that configure took."""
@@ -233,20 +242,17 @@ class UnifiedNode(LifecycleNode):
             return False
         self._problems.resolve('age')
         topics = [topic for topic in OUTPUTS if self._outputs[topic].get_subscription_count()]
-        if not topics:
-            return True
-        outputs = self._perceive(frame, settings)
-        # All are made before the first is sent: costmaps need hazards and clearing together.
-        messages = {topic: OUTPUTS[topic].make(outputs) for topic in topics if outputs.has(topic)}
-        for topic, message in messages.items():
-            self._outputs[topic].publish(message)
-        self._problems.resolve('image')
+        if topics:
+            self._perceive(frame, topics, settings)
         return True
 
-    def _perceive(self, frame: ReceivedFrame, settings: UnifiedParameters) -> FrameOutputs:
+    def _perceive(
+        self, frame: ReceivedFrame, topics: list[str], settings: UnifiedParameters
+    ) -> None:
         header = frame.message.header
         compressed = isinstance(frame.message, CompressedImage)
         image = (decode_compressed_rgb if compressed else decode_rgb)(frame.message)
+        self._problems.resolve('image')
         # Its own CameraInfo, or else the latest when it came; of the very first image, one after.
         infos = self._camera_infos
         info = infos.at(header.stamp) or frame.camera_info or infos.latest
@@ -256,12 +262,18 @@ class UnifiedNode(LifecycleNode):
             self._problems.report('camera_info', WARN, wrong)
         else:
             self._problems.resolve('camera_info')
-        assert self._predictor is not None  # the worker runs only while the node is active
-        return FrameOutputs(header, image, self._predictor(image, camera), camera, settings)
+        topics = [topic for topic in topics if camera or not OUTPUTS[topic].needs_camera]
+        if topics:
+            assert self._predictor is not None  # the worker runs only while the node is active
+            prediction = self._predictor(image, camera)
+            outputs = FrameOutputs(header, image, prediction, camera, settings)
+            # All are made before the first is sent: costmaps need hazards and clearing together.
+            for topic, message in [(topic, OUTPUTS[topic].make(outputs)) for topic in topics]:
+                self._outputs[topic].publish(message)
 
     def _on_failure(self, error: Exception) -> None:
         if self.context.ok():  # not when publishing failed because ROS is shutting down
-            self._problems.report('image', ERROR, f'image dropped: {_line(error)}')
+            self._problems.report('image', ERROR, f'image dropped: {first_line(error)}')
 
     def _age(self, message: Image | CompressedImage) -> float:
         """Return an image's age in seconds; in integers, for stamps that rclpy's Time refuses."""
@@ -285,30 +297,19 @@ class UnifiedNode(LifecycleNode):
         self._qos_watch.check()
         _, state = self._state_machine.current_state
         statistics = self._worker.statistics()
-        values = {
-            'received': statistics.received,
-            'processed': statistics.processed,
-            'dropped': statistics.dropped,
-            'waiting_frames': statistics.waiting,
-            'input_rate_hz': f'{statistics.input_rate:.1f}',
-            'output_rate_hz': f'{statistics.output_rate:.1f}',
-            'latency_p50_ms': f'{statistics.latency_p50 * 1e3:.1f}',
-            'latency_p95_ms': f'{statistics.latency_p95 * 1e3:.1f}',
-            'qos_mismatches': ', '.join(self._qos_watch.topics),
-        }
-        if self._predictor is not None:
-            values |= network_status(self._predictor)
-        message = DiagnosticArray()
+        status = diagnostic_status(
+            self.get_fully_qualified_name(),
+            state,
+            self._waiting_for(state, statistics),
+            self._problems.for_diagnostics(),
+            {
+                **statistics_values(statistics),
+                **(network_values(self._predictor) if self._predictor else {}),
+                'qos_mismatches': ', '.join(self._qos_watch.topics),
+            },
+        )
+        message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
-        message.status = [
-            diagnostic_status(
-                self.get_fully_qualified_name(),
-                state,
-                self._waiting_for(state, statistics),
-                list(self._problems.for_diagnostics().values()),
-                values,
-            )
-        ]
         self._diagnostics.publish(message)
 
     def _waiting_for(self, state: str, statistics: WorkerStatistics) -> list[str]:
@@ -328,17 +329,14 @@ class UnifiedNode(LifecycleNode):
         return waiting
 
 
-def _line(error: Exception) -> str:
-    """Return the first line of what an error says."""
-    return (str(error).splitlines() or [''])[0] or type(error).__name__
-
-
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is told to end."""
-    node = None
     try:
         rclpy.init(args=args)
         node = UnifiedNode()
+    except RuntimeError as error:  # RCLError: arguments or a parameter file that ROS can't read
+        sys.exit(f'unified_node: can not read the ROS arguments: {" ".join(str(error).split())}')
+    try:
         node.autostart()
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
@@ -347,8 +345,7 @@ def main(args: list[str] | None = None) -> None:
         if rclpy.ok():
             raise
     finally:
-        if node is not None:
-            node.destroy_node()
+        node.destroy_node()
         rclpy.try_shutdown()
 
 
