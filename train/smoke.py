@@ -27,9 +27,9 @@ def shorten(config: TrainConfig) -> TrainConfig:
         encoder=None,
         size=224,
         epochs=None,
-        steps=12,
+        steps=8,
         minutes=None,
-        evaluate_every=6,
+        evaluate_every=4,
         data=replace(config.data, cache_size=256, batch_size=2, workers=0, eval_frames=4),
         optimizer=replace(config.optimizer, warmup_steps=2),
     )
