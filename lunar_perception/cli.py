@@ -6,6 +6,7 @@ from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
+import os
 from pathlib import Path
 import signal
 import sys
@@ -53,7 +54,7 @@ def parser() -> ArgumentParser:
 
     demo = add('demo', 'a rover drives over a generated Moon and the real ROS 2 node perceives it')
     demo.add_argument(
-        '--frames', type=count, default=40, metavar='N', help='frames of the drive (%(default)s)'
+        '--frames', type=count, default=24, metavar='N', help='frames of the drive (%(default)s)'
     )
     demo.add_argument(
         '--output',
@@ -129,6 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     a command started is stopped by its own clean-up.
     """
     arguments = parser().parse_args(argv)
+    os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')  # commands name bad images themselves
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
         command = import_module(f'lunar_perception.commands.{arguments.command}')

@@ -177,11 +177,11 @@ def test_predict_names_what_it_can_not_read_and_does_the_rest(
     (folder / 'notes.txt').write_text('not an image, and not asked for')
     cv2.imwrite(str(folder / 'float.tif'), picture.astype(np.float32))
     assert predict(folder, tmp_path / 'out', model) == 1
-    lines = capfd.readouterr().err.splitlines()
-    assert len(lines) == 4
-    for name, line in zip(('cut.png', 'empty.jpg', 'float.tif'), lines[:3], strict=True):
-        assert line.startswith('lunar-perception predict: ') and name in line
-    assert '3 of 5' in lines[3]
+    # libpng itself may say something too, as OpenCV 4 leaves it to.
+    errors = capfd.readouterr().err.splitlines()
+    ours = [line for line in errors if line.startswith('lunar-perception predict: ')]
+    for says, line in zip(('cut.png', 'empty.jpg', 'float.tif', '3 of 5'), ours, strict=True):
+        assert says in line
     assert {path.name.split('_')[0] for path in (tmp_path / 'out').iterdir()} == {'a', 'z'}
 
 

@@ -31,7 +31,6 @@ def run(arguments: Namespace) -> None:
     except ValueError as error:
         raise CommandError(error) from error
     fov = arguments.fov_deg
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # we name what fails
 
     unreadable = []
     for path in tqdm(images, unit='image', disable=len(images) == 1 or None):
