@@ -55,10 +55,10 @@ class PinholeCamera:
         return PinholeCamera(width, height, self.fx * sx, self.fy * sy, self.cx * sx, self.cy * sy)
 
     def rays(self, stride: int = 1) -> np.ndarray:
-        """Return every stride-th pixel's ray, z = 1; (⌈H/s⌉, ⌈W/s⌉, 3) float32."""
+        """Return every stride-th pixel's ray, z = 1; (⌈H/s⌉, ⌈W/s⌉, 3) float64."""
         x = (np.arange(0, self.width, stride) - self.cx) / self.fx
         y = (np.arange(0, self.height, stride) - self.cy) / self.fy
-        rays = np.ones((len(y), len(x), 3), np.float32)
+        rays = np.ones((len(y), len(x), 3))
         rays[..., 0] = x
         rays[..., 1] = y[:, None]
         return rays
@@ -68,16 +68,19 @@ class PinholeCamera:
         Return the points of every stride-th pixel, (⌈H/s⌉, ⌈W/s⌉, 3) float32 metres.
 
         `depth` is (H, W) float32 metres along Z (REP 118). Where it is not finite, the point is
-        NaN. Raises ValueError when the depth image is not of the camera's size.
+        NaN. Only the last rounding is float32's. Raises ValueError when the depth image is not
+        of the camera's size.
         """
         if depth.shape != (self.height, self.width):
             raise ValueError(
                 f'depth image {depth.shape[1]}×{depth.shape[0]} does not fit the camera '
                 f'{self.width}×{self.height}'
             )
-        z = depth[::stride, ::stride]
-        points = self.rays(stride) * np.where(np.isfinite(z), z, np.nan)[..., None]
-        return points.astype(np.float32, copy=False)
+        z = depth[::stride, ::stride].astype(np.float64)
+        z[~np.isfinite(z)] = np.nan
+        points = self.rays(stride)
+        points *= z[..., None]
+        return points.astype(np.float32)
 
 
 LUSNAR_CAMERA = PinholeCamera(1024, 1024, 610.17784, 610.17784, 512.0, 512.0)

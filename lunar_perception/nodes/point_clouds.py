@@ -46,14 +46,10 @@ def organised_points(
     `confidence` (H, W) float32. Where depth is not finite, x, y and z are NaN.
     """
     every = (slice(None, None, stride), slice(None, None, stride))
-    # In float64, so that only the last rounding is float32's: beyond 100 m a product of float32s
-    # may be off by more than 1e-5 m.
-    z = depth[every].astype(np.float64)
-    z[~np.isfinite(z)] = np.nan
-    points = np.zeros(z.shape, POINT)
-    points['x'] = (np.arange(0, camera.width, stride) - camera.cx) / camera.fx * z
-    points['y'] = ((np.arange(0, camera.height, stride) - camera.cy) / camera.fy)[:, None] * z
-    points['z'] = z
+    places = camera.back_project(depth, stride)
+    points = np.zeros(places.shape[:2], POINT)
+    for axis, values in zip('xyz', np.moveaxis(places, 2, 0), strict=True):
+        points[axis] = values
     red, green, blue = np.moveaxis(image[every].astype(np.uint32), 2, 0)
     points['rgb'] = (red << 16 | green << 8 | blue).view(np.float32)
     points['label'] = label[every]

@@ -86,7 +86,15 @@ def draw_craters(
         rims = depths * rng.uniform(0.15, 0.3, count)
         outlines = rng.integers(0, 2**31, count)
         craters += [
-            Crater(*map(float, values), labelled, int(outline))
-            for *values, outline in zip(x, y, radii, depths, rims, outlines, strict=True)
+            Crater(
+                float(x[i]),
+                float(y[i]),
+                float(radii[i]),
+                float(depths[i]),
+                float(rims[i]),
+                labelled,
+                int(outlines[i]),
+            )
+            for i in range(count)
         ]
     return craters

@@ -166,42 +166,33 @@ def _shape(index: int, level: int) -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def _icosphere(level: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return vertices (V, 3) and outward faces (F, 3) of a ball, 20 · 4^level triangles."""
     golden = (1 + 5**0.5) / 2
     axes = [(-1, golden, 0), (1, golden, 0), (-1, -golden, 0), (1, -golden, 0)]
     vertices = [np.roll(axis, shift) for shift in range(3) for axis in axes]
     points = np.array(vertices, float) / np.hypot(1, golden)
     # The twenty faces are the triples of mutually nearest vertices.
     near = np.linalg.norm(points[:, None] - points[None], axis=-1) < 1.1
-    faces = [
-        (i, j, k)
-        for i in range(12)
-        for j in range(i + 1, 12)
-        for k in range(j + 1, 12)
-        if near[i, j] and near[j, k] and near[i, k]
-    ]
-    for _ in range(level):
-        middle: dict[tuple[int, int], int] = {}
-        grown = list(points)
-
-        def between(a: int, b: int, middle=middle, grown=grown) -> int:
-            key = (min(a, b), max(a, b))
-            if key not in middle:
-                middle[key] = len(grown)
-                point = grown[a] + grown[b]
-                grown.append(point / np.linalg.norm(point))
-            return middle[key]
-
-        split = []
-        for a, b, c in faces:
-            ab, bc, ca = between(a, b), between(b, c), between(c, a)
-            split += [(a, ab, ca), (b, bc, ab), (c, ca, bc), (ab, bc, ca)]
-        faces, points = split, np.array(grown)
-    order = np.array(faces)
-    corner = points[order]
-    outward = np.einsum(
-        'fi,fi->f',
-        np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]),
-        corner.mean(1),
+    faces = np.array(
+        [
+            (i, j, k)
+            for i in range(12)
+            for j in range(i + 1, 12)
+            for k in range(j + 1, 12)
+            if near[i, j] and near[j, k] and near[i, k]
+        ]
     )
-    order[outward < 0] = order[outward < 0][:, ::-1]
-    return points, order
+    for _ in range(level):
+        edges = np.sort(faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2))
+        edges, edge_of = np.unique(edges, axis=0, return_inverse=True)
+        a, b, c = faces.T
+        ab, bc, ca = (len(points) + edge_of.reshape(-1, 3)).T
+        corners = ((a, ab, ca), (b, bc, ab), (c, ca, bc), (ab, bc, ca))
+        faces = np.concatenate([np.stack(triangle, -1) for triangle in corners])
+        middles = points[edges].sum(1)
+        points = np.concatenate([points, middles / np.linalg.norm(middles, axis=1)[:, None]])
+    corner = points[faces]
+    normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+    inward = np.einsum('fi,fi->f', normal, corner.mean(1)) < 0
+    faces[inward] = faces[inward][:, ::-1]
+    return points, faces

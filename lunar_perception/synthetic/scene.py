@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lunar_perception.data.lusnar_format import Mounting
+from lunar_perception.data.lusnar_format import Pose as LusnarPose
 from lunar_perception.data.lusnar_writer import LusnarSceneWriter
 from lunar_perception.synthetic.config import MoonConfig
 from lunar_perception.synthetic.moon import Moon
@@ -47,14 +48,14 @@ def generate_scene(
             progress()
 
 
-def lusnar_pose(body: Pose) -> tuple[np.ndarray, np.ndarray]:
+def lusnar_pose(body: Pose) -> LusnarPose:
     """
-    Return a body pose as LuSNAR writes it: position (3,) and quaternion (4,) wxyz.
+    Return a body pose as LuSNAR writes it.
 
     Here world and body have x ahead, y left, z up; LuSNAR's have x ahead, y right, z down.
     """
     flip = np.array([1.0, -1.0, -1.0])
-    return body.position * flip, _quaternion(flip[:, None] * body.rotation * flip)
+    return LusnarPose(body.position * flip, _quaternion(flip[:, None] * body.rotation * flip))
 
 
 def _quaternion(rotation: np.ndarray) -> np.ndarray:
