@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
 import shutil
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -24,6 +24,9 @@ from lunar_perception.scoreboard import Scoreboard
 from lunar_perception.synthetic import CameraMount, generate_scene, MoonConfig
 from lunar_perception.taxonomy import LUNAR_TERRAIN
 from lunar_perception.visualize import color_depth, DEPTH_RANGE_M, overlay_labels, side_by_side
+
+if TYPE_CHECKING:
+    from lunar_perception.nodes.frame_client import NodeOutputs
 
 POSITION_PRIOR = Path(__file__).resolve().parents[1] / 'weights' / 'rover' / 'position_prior.png'
 LOG = 'unified_node.txt'
@@ -92,13 +95,14 @@ def clear(output: Path) -> None:
         (output / name).unlink(missing_ok=True)
 
 
-def score(scene: Scene, stream: Iterable[Any], output: Path) -> tuple[Scoreboard, list[float]]:
+def score(
+    scene: Scene, stream: Iterable['NodeOutputs'], output: Path
+) -> tuple[Scoreboard, list[float]]:
     """
     Hold what the node says of each frame against the truth, and picture it.
 
-    `stream` yields the scene's `nodes.frame_client.NodeOutputs`. Returns the scores and each
-    frame's latency in milliseconds. CommandError when the outputs of a frame contradict the
-    interface or one another.
+    Returns the scores and each frame's latency in milliseconds. CommandError when the outputs
+    of a frame contradict the interface or one another.
     """
     prior = PositionPrior.load(POSITION_PRIOR)
     scoreboard = Scoreboard(prior, MOUNT.height, MOUNT.pitch_deg)

@@ -2,28 +2,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """What must hold between the outputs that the node gives for one frame."""
 
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lunar_perception.camera import PinholeCamera
 from lunar_perception.taxonomy import LUNAR_TERRAIN, SKY
 
+if TYPE_CHECKING:
+    from lunar_perception.nodes.frame_client import NodeOutputs
+
 CLOUD_STRIDE = 4
 """The node's default `cloud_stride`."""
 
 
-class FrameOutputs(Protocol):
-    """One frame's outputs, as `nodes.frame_client.NodeOutputs` holds them."""
-
-    label: np.ndarray
-    confidence: np.ndarray
-    depth: np.ndarray
-    uncertainty: np.ndarray
-    points: np.ndarray
-
-
-def violations(outputs: FrameOutputs, image: np.ndarray, camera: PinholeCamera) -> list[str]:
+def violations(outputs: 'NodeOutputs', image: np.ndarray, camera: PinholeCamera) -> list[str]:
     """
     Return what is wrong with one frame's outputs, in words; nothing when all is well.
 

@@ -41,10 +41,14 @@ def run(arguments: Namespace) -> None:
         min(arguments.workers, len(scenes)), context, _start_worker, (written,)
     )
     try:
+        # Ctrl-C reaches the whole terminal: the workers, which start here, inherit not to hear
+        # it, and the parent ends them.
+        hears = signal.signal(signal.SIGINT, signal.SIG_IGN)
         pending = {
             pool.submit(_generate, directory, config, arguments.frames, arguments.resume)
             for directory, config in scenes.items()
         }
+        signal.signal(signal.SIGINT, hears)
         with tqdm(total=arguments.scenes * arguments.frames, unit='frame', disable=None) as bar:
             while pending:
                 done, pending = wait(pending, PROGRESS_PERIOD_S, FIRST_EXCEPTION)
@@ -69,8 +73,6 @@ def scene_seed(seed: int, number: int) -> int:
 def _start_worker(written: 'SimpleQueue[None]') -> None:
     global _written
     _written = written
-    # Ctrl-C reaches the whole terminal; the parent alone answers it, and ends the workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _generate(directory: Path, config: MoonConfig, frames: int, resume: bool) -> None:

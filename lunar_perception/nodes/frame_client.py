@@ -21,6 +21,10 @@ from std_msgs.msg import Header
 
 from lunar_perception.camera import PinholeCamera
 
+NAMESPACE = '/perception'
+FRAME_ID = 'camera_left_optical'
+TIMEOUT_S = 60.0
+
 LOSSLESS = QoSProfile(
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.VOLATILE,
@@ -102,18 +106,8 @@ class FrameClient:
     while the client waits; it raises when waiting has become pointless.
     """
 
-    def __init__(
-        self,
-        *,
-        alive: Callable[[], None],
-        namespace: str = '/perception',
-        frame_id: str = 'camera_left_optical',
-        timeout_s: float = 60.0,
-    ) -> None:
+    def __init__(self, *, alive: Callable[[], None]) -> None:
         self._alive = alive
-        self._observed = f'{namespace}/unified'
-        self._frame_id = frame_id
-        self._timeout_s = timeout_s
         self._received: dict[int, dict[str, Any]] = {}
         self._arrival_ns: dict[int, int] = {}
         self._diagnostics: dict[str, str] = {}
@@ -122,7 +116,7 @@ class FrameClient:
         self._context = Context()
         rclpy.init(context=self._context)
         self._node = rclpy.create_node(
-            'frame_client', context=self._context, namespace=namespace, enable_rosout=False
+            'frame_client', context=self._context, namespace=NAMESPACE, enable_rosout=False
         )
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
@@ -148,7 +142,7 @@ class FrameClient:
         self._node.destroy_node()
         self._context.try_shutdown()
 
-    def wait_until_ready(self, camera: PinholeCamera, timeout_s: float = 60.0) -> None:
+    def wait_until_ready(self, camera: PinholeCamera, timeout_s: float = TIMEOUT_S) -> None:
         """Wait until the node has all it needs to answer; NodeOutputError when it never does."""
         publishers = (self._image_publisher, self._info_publisher)
 
@@ -159,7 +153,7 @@ class FrameClient:
 
         self._spin_until(listening, timeout_s, lambda: 'the node did not become active')
         # DDS keeps no order between topics: the first image must not overtake its camera.
-        self._info_publisher.publish(_camera_info(Header(frame_id=self._frame_id), camera))
+        self._info_publisher.publish(_camera_info(Header(frame_id=FRAME_ID), camera))
         self._diagnostics = {}
         self._spin_until(
             lambda: 'CameraInfo' not in self._diagnostics.get('waiting_for', 'CameraInfo'),
@@ -186,7 +180,7 @@ class FrameClient:
         if outputs is not None:
             yield outputs
 
-    def diagnostics_after(self, frames: int, timeout_s: float = 10.0) -> dict[str, str]:
+    def diagnostics_after(self, frames: int) -> dict[str, str]:
         """Return the node's diagnostics once they count `frames` frames as dealt with."""
         self._diagnostics = {}
 
@@ -196,7 +190,7 @@ class FrameClient:
 
         self._spin_until(
             counted,
-            timeout_s,
+            TIMEOUT_S,
             lambda: f'its diagnostics do not count {frames} frames as processed or dropped',
         )
         return self._diagnostics
@@ -206,7 +200,7 @@ class FrameClient:
         image, camera = frame.image, frame.camera
         header = Header(
             stamp=Time(sec=frame.stamp_ns // 10**9, nanosec=frame.stamp_ns % 10**9),
-            frame_id=self._frame_id,
+            frame_id=FRAME_ID,
         )
         message = Image(header=header, height=camera.height, width=camera.width)
         message.encoding = 'rgb8'
@@ -220,14 +214,13 @@ class FrameClient:
     def _keep(self, topic: str, message: Image | PointCloud2, info: dict[str, int]) -> None:
         stamp_ns = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
         self._received.setdefault(stamp_ns, {})[topic] = message
-        # DDS's own clock reading: the callback may come later, when the client gets to it.
-        self._arrival_ns[stamp_ns] = max(
-            self._arrival_ns.get(stamp_ns, 0), info['received_timestamp']
-        )
+        # The middleware's clock reading, where it makes one: this callback may come later.
+        arrival_ns = info['received_timestamp'] or time_ns()
+        self._arrival_ns[stamp_ns] = max(self._arrival_ns.get(stamp_ns, 0), arrival_ns)
 
     def _keep_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
-            if status.name == self._observed:
+            if status.name == f'{NAMESPACE}/unified':
                 self._diagnostics = {entry.key: entry.value for entry in status.values}
                 self._error = status.message if status.level == DiagnosticStatus.ERROR else ''
 
@@ -240,7 +233,7 @@ class FrameClient:
 
         self._spin_until(
             lambda: not missing(),
-            self._timeout_s,
+            TIMEOUT_S,
             lambda: f'no {", ".join(sorted(missing()))} came for the frame with stamp {stamp_ns}',
         )
         messages = self._received.pop(stamp_ns)
@@ -249,10 +242,10 @@ class FrameClient:
                 f'outputs came with stamp {min(self._received)}, which no waiting image has'
             )
         for topic, message in messages.items():
-            if message.header.frame_id != self._frame_id:
+            if message.header.frame_id != FRAME_ID:
                 raise NodeOutputError(
                     f"{topic} of frame {stamp_ns} says frame_id '{message.header.frame_id}' "
-                    f"instead of '{self._frame_id}'"
+                    f"instead of '{FRAME_ID}'"
                 )
         shape = (frame.camera.height, frame.camera.width)
         images = {topic: _image_array(topic, messages[topic], shape) for topic in IMAGE_TOPICS}
@@ -309,9 +302,11 @@ def _point_array(message: PointCloud2) -> np.ndarray:
     fields = tuple((field.name, field.offset, field.datatype) for field in message.fields)
     if fields != POINT_FIELDS or message.point_step != POINT.itemsize or message.is_bigendian:
         raise NodeOutputError(f'points have fields {fields}, point_step {message.point_step}')
-    if message.row_step != message.width * POINT.itemsize or message.is_dense:
+    size = message.row_step, len(message.data)
+    row = message.width * POINT.itemsize
+    if size != (row, message.height * row) or message.is_dense:
         raise NodeOutputError(
-            f'points have row_step {message.row_step} for width {message.width}, '
+            f'{message.width}×{message.height} points have row_step {size[0]}, {size[1]} bytes, '
             f'is_dense {message.is_dense}'
         )
     return np.frombuffer(message.data, POINT).reshape(message.height, message.width)
