@@ -17,12 +17,15 @@ setup(
         *find_packages(include=[package_name, f'{package_name}.*']),
         f'{package_name}.weights.rover',  # no code; named so that setuptools takes the folder
     ],
-    package_data={'': ['*.jinja', 'py.typed'], f'{package_name}.weights.rover': ['*']},
+    package_data={'': ['*.jinja', '*.xml', 'py.typed'], f'{package_name}.weights.rover': ['*']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{package_name}']),
         (f'share/{package_name}', ['package.xml']),
         (f'share/{package_name}/launch', glob('launch/*.launch.py')),
-        (f'share/{package_name}/config', glob('config/*.*')),
+        (
+            f'share/{package_name}/config',
+            [*glob('config/*.*'), f'{package_name}/commands/fastdds.xml'],
+        ),
     ],
     zip_safe=False,
     entry_points={
