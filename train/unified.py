@@ -97,7 +97,10 @@ def train_unified(
     shipped = UnifiedModel(network)
     shipped.load_state_dict(averaged.state_dict())
     shipped.save_pretrained(output / 'weights', half=True)
-    PositionPrior.fit(frames.label[i] for i in train).save(output / 'weights' / PRIOR)
+    # Places mean something only through one camera: the canonical one's, where there are frames.
+    usual = train[np.isclose(frames.focal[train], focal, rtol=1e-3)]
+    prior = PositionPrior.fit(frames.label[i] for i in (usual if len(usual) else train))
+    prior.save(output / 'weights' / PRIOR)
     metrics = evaluate(UnifiedModel.from_pretrained(output / 'weights').to(device), held_out)
     write_json(output / 'metrics.json', metrics)
     return metrics
