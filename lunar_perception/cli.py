@@ -39,6 +39,17 @@ def field_of_view(text: str) -> float:
     return degrees
 
 
+def interval(text: str) -> float:
+    """Parse a time in seconds, more than 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise ArgumentTypeError(f"'{text}' is not a number of seconds") from None
+    if not 0 < value < float('inf'):
+        raise ArgumentTypeError(f'{text} s must be more than 0 s')
+    return value
+
+
 def parser() -> ArgumentParser:
     """Return the parser of the whole command; it imports nothing that is slow."""
     count = partial(whole_number, at_least=1)
@@ -87,6 +98,26 @@ def parser() -> ArgumentParser:
         default=0,
         metavar='S',
         help='another seed, another Moon; the same seed, the same bytes (%(default)s)',
+    )
+    synth.add_argument(
+        '--vary-camera',
+        action='store_true',
+        help='every second scene gets a camera of other height, tilt and field of view',
+    )
+    drive = synth.add_mutually_exclusive_group()
+    drive.add_argument(
+        '--frame-interval',
+        type=interval,
+        default=0.108,
+        metavar='S',
+        help='seconds between frames, at 2 m/s (%(default)s)',
+    )
+    drive.add_argument(
+        '--trajectory',
+        type=Path,
+        metavar='CSV',
+        help='drive this way, at its stamps: timestamp,x,y,z,qw,qx,qy,qz; heights follow the '
+        'generated ground',
     )
     synth.add_argument(
         '--workers', type=count, default=1, metavar='N', help='processes (%(default)s)'

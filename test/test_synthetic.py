@@ -5,16 +5,19 @@
 from hashlib import sha256
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from lunar_perception.data.lusnar import LusnarDataset
+from lunar_perception.data.lusnar_check import check
 from lunar_perception.data.lusnar_format import rotation_matrix
 from lunar_perception.synthetic import CameraMount, generate_scene, Moon, MoonConfig, MoonFrame
 from lunar_perception.synthetic.craters import Crater
 from lunar_perception.synthetic.noise import FractalNoise
-from lunar_perception.synthetic.rover import camera_pose, Pose
+from lunar_perception.synthetic.rover import camera_pose
 from lunar_perception.synthetic.scene import lusnar_pose
+from lunar_perception.synthetic.trajectory import Pose
 from lunar_perception.taxonomy import LUNAR_TERRAIN, SKY
 
 CRATER = LUNAR_TERRAIN.id_of('crater')
@@ -48,20 +51,26 @@ def test_another_seed_is_another_scene(frame: MoonFrame) -> None:
     assert np.abs(other.left.astype(int) - frame.left).mean() > 5
 
 
-def test_left_and_right_image_see_the_same_points(frame: MoonFrame) -> None:
-    """Left pixels moved by their disparity match the right image better than unmoved ones."""
+def test_left_image_warped_by_depth_is_the_right_one() -> None:
+    """Where both cameras see a point, the left pixel and the right image there agree."""
+    frame = next(iter(Moon(config(size=256)).frames(1)))
     baseline, camera = CameraMount().baseline, frame.camera
-    disparity = baseline * camera.fx / frame.depth
-    v, u = np.nonzero((disparity > 1) & (disparity < 12))
-    moved = u - disparity[v, u]
-    inside = moved > 1
-    v, u, moved = v[inside], u[inside], moved[inside]
-    left, right = (np.asarray(i, float).mean(-1) for i in (frame.left, frame.right))
-    low = moved.astype(int)
-    part = moved - low
-    warped = right[v, low] * (1 - part) + right[v, np.minimum(low + 1, 95)] * part
-    matched, unmoved = np.abs(left[v, u] - warped), np.abs(left[v, u] - right[v, u])
-    assert np.median(matched) < 0.5 * np.median(unmoved)
+    disparity = np.where(np.isfinite(frame.depth), baseline * camera.fx / frame.depth, 0)
+    v, u = np.indices(frame.depth.shape, np.float32)
+    moved = (u - disparity).astype(np.float32)
+
+    def in_right(image: np.ndarray) -> np.ndarray:
+        return cv2.remap(image, moved, v, cv2.INTER_LINEAR)
+
+    right_depth = np.minimum(frame._view(True).depth, 1e4)
+    hidden = np.abs(in_right(right_depth) - frame.depth) > 0.01 * frame.depth
+    seen = (disparity > 1) & (moved > 1) & ~hidden
+    left, right = (np.asarray(i, np.float32).mean(-1) for i in (frame.left, frame.right))
+    matched, unmoved = np.abs(left - in_right(right))[seen], np.abs(left - right)[seen]
+    print(f'{seen.mean():.0%} of pixels, median error {np.median(matched):.2f} of 255')
+    assert seen.mean() > 0.4
+    assert np.median(matched) < 6
+    assert np.median(matched) < 0.4 * np.median(unmoved)
 
 
 def test_the_rover_stands_on_the_ground_that_its_camera_sees(frame: MoonFrame) -> None:
@@ -106,6 +115,9 @@ def test_written_scene_reads_back(tmp_path: Path, frame: MoonFrame) -> None:
     assert np.array_equal(usual[0].right_image, frame.right)
     assert np.array_equal(usual[0].label, frame.label)
     assert np.array_equal(usual[0].depth, frame.depth)
+    assert np.abs(usual[0].lidar.points - frame.lidar.points).max() < 1e-4
+    assert np.array_equal(usual[0].lidar.label, frame.lidar.label)
+    assert check(tmp_path) == []
     assert usual.camera.fx == pytest.approx(610.17784 * 96 / 1024)
     mount = Moon(config(mount=None)).mount
     assert varied.mounting.pitch_deg == mount.pitch_deg

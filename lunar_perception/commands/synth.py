@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lunar_perception.commands import CommandError
-from lunar_perception.synthetic import generate_scene, MoonConfig
+from lunar_perception.synthetic import CameraMount, generate_scene, MoonConfig, read_trajectory
 
 PROGRESS_PERIOD_S = 0.2
 
@@ -21,10 +21,26 @@ _written: 'SimpleQueue[None]'  # in a worker: gets an item for every frame writt
 
 
 def run(arguments: Namespace) -> None:
-    """Generate the scenes; CommandError when one is there already and is not to be resumed."""
+    """
+    Generate the scenes.
+
+    CommandError when one is there already and is not to be resumed, and when the trajectory
+    can't be driven.
+    """
+    course = None
+    if arguments.trajectory is not None:
+        try:
+            course = read_trajectory(arguments.trajectory).first(arguments.frames)
+        except ValueError as error:
+            raise CommandError(str(error)) from error
     scenes = {
         arguments.output / f'Moon_{number}': MoonConfig(
-            seed=scene_seed(arguments.seed, number), size=arguments.size
+            seed=scene_seed(arguments.seed, number),
+            size=arguments.size,
+            # Every second scene, so that LuSNAR's own camera stays the most frequent one.
+            mount=None if arguments.vary_camera and number % 2 == 0 else CameraMount(),
+            frame_interval=arguments.frame_interval,
+            course=course,
         )
         for number in range(1, arguments.scenes + 1)
     }

@@ -5,5 +5,14 @@
 from lunar_perception.synthetic.config import CameraMount, MoonConfig
 from lunar_perception.synthetic.moon import Moon, MoonFrame
 from lunar_perception.synthetic.scene import generate_scene
+from lunar_perception.synthetic.trajectory import Course, read_trajectory
 
-__all__ = ['CameraMount', 'Moon', 'MoonConfig', 'MoonFrame', 'generate_scene']
+__all__ = [
+    'CameraMount',
+    'Course',
+    'Moon',
+    'MoonConfig',
+    'MoonFrame',
+    'generate_scene',
+    'read_trajectory',
+]

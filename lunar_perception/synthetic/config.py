@@ -7,6 +7,7 @@ from math import atan, degrees
 
 from lunar_perception.camera import LUSNAR_CAMERA
 from lunar_perception.data.lusnar_format import BASELINE_M, LUSNAR_MOUNTING
+from lunar_perception.synthetic.trajectory import Course
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class MoonConfig:
             field of view 55 to 95°), so that a network can't live off one horizon.
         frame_interval: seconds between frames (LuSNAR: 0.108).
         speed: the rover's, metres a second (LuSNAR: about 2).
+        course: the way to drive and its stamps, as `read_trajectory` returns; None draws one
+            from `speed` and `frame_interval`.
 
     """
 
@@ -52,6 +55,7 @@ class MoonConfig:
     mount: CameraMount | None = CameraMount()
     frame_interval: float = 0.108
     speed: float = 2.0
+    course: Course | None = None
 
     def __post_init__(self) -> None:
         if self.size < 32:

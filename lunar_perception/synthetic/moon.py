@@ -3,31 +3,32 @@
 """A generated Moon: a landscape, a rover that drives over it, and what its cameras see."""
 
 from collections.abc import Callable, Iterator
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 
 from lunar_perception.camera import PinholeCamera
+from lunar_perception.data.lusnar_format import IMU_POSITION, ImuSamples, LidarScan
 from lunar_perception.synthetic.config import MoonConfig
+from lunar_perception.synthetic.lidar import scan
 from lunar_perception.synthetic.mountains import LABEL_HEIGHT
 from lunar_perception.synthetic.photometry import draw_look
 from lunar_perception.synthetic.renderer import Renderer, View
 from lunar_perception.synthetic.rocks import draw_rock_field, LABEL_DIAMETER
 from lunar_perception.synthetic.rover import (
-    along,
     camera_of,
     camera_pose,
+    draw_course,
     draw_mount,
-    draw_path,
     draw_silhouette,
-    Pose,
-    standing,
 )
 from lunar_perception.synthetic.terrain import draw_terrain, Terrain
+from lunar_perception.synthetic.trajectory import Drive, Pose
 
-FIRST_STAMP_NS = 1_700_000_000_000_000_000
-TILE_RADIUS = 6.0
-"""Metres that the rover may drive from a mesh's centre before the next mesh is built."""
+IMU_STEP_NS = 10_000_000
+
+TILE_AHEAD, TILE_RADIUS = 4.0, 5.0
+"""Metres that a mesh's centre lies ahead of the rover, and that the rover may be off it."""
 
 
 class MoonFrame:
@@ -37,16 +38,25 @@ class MoonFrame:
     Attributes:
         stamp_ns: nanoseconds. camera: of both images.
         body: the rover body's pose in the world (x ahead, y left, z up).
+        velocity: the body's in the world, (3,) m/s.
 
     """
 
     def __init__(
-        self, stamp_ns: int, camera: PinholeCamera, body: Pose, view: Callable[[bool], View]
+        self,
+        stamp_ns: int,
+        camera: PinholeCamera,
+        body: Pose,
+        velocity: np.ndarray,
+        view: Callable[[bool], View],
+        scan: Callable[[], LidarScan],
     ) -> None:
         self.stamp_ns = stamp_ns
         self.camera = camera
         self.body = body
+        self.velocity = velocity
         self._view = view
+        self._scan = scan
 
     @cached_property
     def _left(self) -> View:
@@ -72,6 +82,11 @@ class MoonFrame:
         """The right image, (H, W, 3) uint8 RGB."""
         return self._view(True).image
 
+    @cached_property
+    def lidar(self) -> LidarScan:
+        """The LiDAR's scan, in its own frame (x ahead, y right, z down)."""
+        return self._scan()
+
 
 class Moon:
     """The landscape, light, camera and rover of one configuration."""
@@ -85,33 +100,57 @@ class Moon:
         self.look = draw_look(streams[1])
         self._silhouette = draw_silhouette(streams[2], self.mount)
         self._rock_field = draw_rock_field(streams[3], config.seed)
+        self._landscape = lru_cache(maxsize=1)(self._draw_landscape)
 
     def frames(self, count: int) -> Iterator[MoonFrame]:
         """Yield `count` frames along the rover's drive, always the same ones."""
-        step = self.config.speed * self.config.frame_interval
-        streams = [np.random.default_rng((self.config.seed, k)) for k in (4, 5)]
-        path = draw_path(streams[0], length=count * step + 20.0)
-        terrain = draw_terrain(streams[1], self.config.seed, path, keep_clear=1.5)
+        terrain, drive = self._landscape(count)
+        path = drive.course.points()
         tile: Renderer | None = None
-        for index in range(count):
-            place, heading = along(path, 1.0 + index * step)
-            if tile is None or np.hypot(*(place - tile.centre)) > TILE_RADIUS:
-                tile = self._tile(terrain, path, place)
-            body = standing(tile.mesh, place, heading)
+        for index, t in enumerate(drive.course.seconds()):
+            body = drive.pose(t)
+            if tile is None or np.hypot(*(body.position[:2] - tile.centre)) > TILE_RADIUS:
+                tile = self._tile(terrain, path, body)
             yield MoonFrame(
-                stamp_ns=FIRST_STAMP_NS + round(index * self.config.frame_interval * 1e9),
+                stamp_ns=int(drive.course.stamps_ns[index]),
                 camera=self.camera,
                 body=body,
+                velocity=drive.velocity(t),
                 view=partial(self._view, tile, body, index),
+                scan=partial(scan, tile, body),
             )
 
-    def _tile(self, terrain: Terrain, path: np.ndarray, place: np.ndarray) -> Renderer:
-        centre = (float(place[0]), float(place[1]))
+    def inertial(self, count: int) -> ImuSamples:
+        """
+        Return what the inertial unit measures from the first of `count` frames to the last.
+
+        100 Hz, no noise and no bias, in LuSNAR's axes (x ahead, y right, z down): angular
+        velocity, and specific force, which at rest is −1.62 m/s² along z.
+        """
+        _, drive = self._landscape(count)
+        stamps = np.arange(drive.course.stamps_ns[0], drive.course.stamps_ns[-1] + 1, IMU_STEP_NS)
+        flip = np.array([1.0, -1.0, -1.0])
+        omega, force = drive.inertial((stamps - stamps[0]) / 1e9, flip * IMU_POSITION)
+        return ImuSamples(stamps, omega * flip, force * flip)
+
+    def _draw_landscape(self, count: int) -> tuple[Terrain, Drive]:
+        config = self.config
+        streams = [np.random.default_rng((config.seed, k)) for k in (4, 5)]
+        if config.course is None:
+            course = draw_course(streams[0], config.speed, config.frame_interval, count)
+        else:
+            course = config.course.first(count)
+        terrain = draw_terrain(streams[1], config.seed, course.points(), keep_clear=1.5)
+        return terrain, Drive(course, terrain.ground_at)
+
+    def _tile(self, terrain: Terrain, path: np.ndarray, body: Pose) -> Renderer:
+        ahead = body.position + TILE_AHEAD * body.rotation[:, 0]
+        centre = (float(ahead[0]), float(ahead[1]))
         pixel = 1 / self.camera.fx
         mesh = terrain.mesh(
             centre,
-            spacing=float(np.clip(25 * pixel, 0.04, 0.12)),
-            growth=float(np.clip(8 * pixel, 0.012, 0.04)),
+            spacing=float(np.clip(30 * pixel, 0.05, 0.12)),
+            growth=float(np.clip(12 * pixel, 0.018, 0.04)),
         )
         rocks = self._rock_field.around(centre, smallest_angle=1.3 * pixel)
         on_plain = mesh.mountain_at(*rocks.rows[:, :2].T) < LABEL_HEIGHT

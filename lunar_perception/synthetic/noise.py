@@ -55,12 +55,12 @@ class FractalNoise:
         return (surface / surface.std()).astype(np.float32)
 
     @cached_property
-    def slope_texture(self) -> np.ndarray:
-        """Slopes (∂h/∂x, ∂h/∂y) of one period at unit height, (1024, 1024, 2) float32."""
+    def _slopes_and_height(self) -> np.ndarray:
+        """Slopes ∂h/∂x, ∂h/∂y and h of one period at unit height, (1024, 1024, 3) float32."""
         h = self.texture
         dx = (np.roll(h, -1, 1) - np.roll(h, 1, 1)) / (2 * self.texel)
         dy = (np.roll(h, -1, 0) - np.roll(h, 1, 0)) / (2 * self.texel)
-        return np.stack([dx, dy], axis=-1)
+        return np.stack([dx, dy, h], axis=-1)
 
     def on_lines(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return heights where lines x (W,) and y (H,) in metres cross, (H, W) float32."""
@@ -69,13 +69,16 @@ class FractalNoise:
         rows = _lerp(self.texture[top % TEXELS], self.texture[(top + 1) % TEXELS], down[:, None])
         return _lerp(rows[:, left % TEXELS], rows[:, (left + 1) % TEXELS], across)
 
-    def slopes_at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Return slopes (N, 2) float32 at points x, y (N,) metres."""
-        return _sample(self.slope_texture, x / self.texel, y / self.texel)
+    def slopes_and_height_at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return ∂h/∂x, ∂h/∂y and h, (N, 3) float32, at points x, y (N,) metres."""
+        return self._sample(self._slopes_and_height, x, y)
 
     def at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return heights (N,) float32 at points x, y (N,) metres."""
-        return _sample(self.texture, x / self.texel, y / self.texel)
+        return self._sample(self.texture, x, y)
+
+    def _sample(self, texture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return sample(texture, _within_period(x / self.texel), _within_period(y / self.texel))
 
 
 def periodic_profile(
@@ -98,15 +101,19 @@ def _lerp(a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return a + (b - a) * weight
 
 
-def _sample(texture: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    count = len(u)
+def sample(texture: np.ndarray, column: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Return a texture (H, W, …) float32 between its texels at places (N,), (N, …)."""
+    count = len(column)
     if count == 0:
         return np.zeros((0, *texture.shape[2:]), np.float32)
-    # OpenCV takes maps of at most 32767 columns and rows, so the points stand in rows of 1024;
-    # it wraps inaccurately far out, so they are brought into one period first.
-    maps = np.zeros((2, -(-count // TEXELS) * TEXELS), np.float32)
-    np.mod(u, TEXELS, out=maps[0, :count])
-    np.mod(v, TEXELS, out=maps[1, :count])
-    u, v = maps.reshape(2, -1, TEXELS)
-    sampled = cv2.remap(texture, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    # OpenCV takes maps of at most 32767 columns and rows, so the points stand in rows of 1024.
+    maps = np.zeros((2, -(-count // 1024) * 1024), np.float32)
+    maps[0, :count], maps[1, :count] = column, row
+    columns, rows = maps.reshape(2, -1, 1024)
+    sampled = cv2.remap(texture, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     return sampled.reshape(-1, *texture.shape[2:])[:count]
+
+
+def _within_period(texels: np.ndarray) -> np.ndarray:
+    # OpenCV wraps inaccurately far out.
+    return texels - np.floor(texels * (1 / TEXELS)) * TEXELS

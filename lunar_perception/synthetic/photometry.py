@@ -81,18 +81,14 @@ def draw_look(rng: np.random.Generator) -> Look:
     )
 
 
-def reflectance(
-    normal: np.ndarray, towards_eye: np.ndarray, sun: np.ndarray, lunar_lambert: float
-) -> np.ndarray:
+def reflectance(incidence: np.ndarray, emission: np.ndarray, lunar_lambert: float) -> np.ndarray:
     """
-    Return the Lunar-Lambert reflectance (H, W) float32 (McEwen 1991).
+    Return the Lunar-Lambert reflectance (N,) (McEwen 1991).
 
-    `normal` and `towards_eye` are unit vectors (H, W, 3), `sun` a unit vector (3,):
-    L · 2 μ0 / (μ0 + μ) + (1 − L) · μ0 with μ0, μ the cosines of incidence and emission.
+    L · 2 μ0 / (μ0 + μ) + (1 − L) · μ0 with μ0, μ the cosines (N,) of incidence and emission.
     """
-    incidence = np.clip(normal @ sun.astype(np.float32), 0, None)
-    emission = np.clip(np.einsum('hwc,hwc->hw', normal, towards_eye), 0.02, None)
-    lommel_seeliger = 2 * incidence / (incidence + emission)
+    incidence = np.clip(incidence, 0, None)
+    lommel_seeliger = 2 * incidence / (incidence + np.clip(emission, 0.02, None))
     return lunar_lambert * lommel_seeliger + (1 - lunar_lambert) * incidence
 
 
@@ -108,7 +104,8 @@ def expose(radiance: np.ndarray, look: Look, pixels: int, grain: np.ndarray) -> 
         radiance = cv2.GaussianBlur(radiance, (0, 0), blur)
     light = look.exposure * radiance + look.glare
     value = (1 - np.exp(-SHOULDER * light)) ** (look.contrast / GAMMA)
-    value = look.black + (WHITE - look.black) * value + look.grain * grain
-    tint = np.array(look.tint, np.float32)
-    lifted = look.black + (value - look.black)[..., None] * tint
-    return np.clip(np.rint(lifted), 0, 255).astype(np.uint8)
+    value = (WHITE - look.black) * value + look.grain * grain
+    image = np.empty((*value.shape, 3), np.uint8)
+    for channel, tint in enumerate(look.tint):
+        image[..., channel] = np.clip(np.rint(value * tint + look.black), 0, 255)
+    return image

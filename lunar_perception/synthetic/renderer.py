@@ -1,9 +1,9 @@
 # Copyright 2026 lunar_perception contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Embree rays into a scene: depth, labels and image from the same hits."""
+"""Embree rays into a scene: depth, labels, image and LiDAR ranges from the same surfaces."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
@@ -11,14 +11,21 @@ import numpy as np
 
 from lunar_perception.camera import PinholeCamera
 from lunar_perception.synthetic.mountains import LABEL_HEIGHT
+from lunar_perception.synthetic.noise import sample
 from lunar_perception.synthetic.photometry import expose, Look, reflectance
 from lunar_perception.synthetic.rocks import LABEL_DIAMETER, Rocks
-from lunar_perception.synthetic.rover import Pose
 from lunar_perception.synthetic.terrain import Terrain, TerrainMesh
+from lunar_perception.synthetic.trajectory import Pose
 from lunar_perception.taxonomy import LUNAR_TERRAIN
 
 REGOLITH, CRATER, ROCK, MOUNTAIN, SKY = range(len(LUNAR_TERRAIN))
 TERRAIN_GEOMETRY, ROCK_GEOMETRY = 0, 1
+
+LIFT = np.float32(0.004)
+"""Metres above a surface where its shadow rays start, so that it does not shade itself."""
+
+SHADOW_REACH = 25.0
+"""Metres within which the rover's own shadow is looked for."""
 
 
 @dataclass(frozen=True)
@@ -55,22 +62,92 @@ class Renderer:
         self._rocks = rocks
         self._silhouette_triangles = silhouette
         self._seed = seed
-        self._slope = mesh.slope.reshape(-1, 2)
-        self._bowl = mesh.bowl.ravel()
-        self._mountain = mesh.mountain.ravel()
+
+    def view(self, camera: PinholeCamera, eye: Pose, body: Pose, look: Look, frame: int) -> View:
+        """Render one image from `eye` (an optical frame in the world) on the rover `body`."""
+        shape = (camera.height, camera.width)
+        directions, lengths = _pixel_rays(camera)
+        rays = directions @ eye.rotation.T.astype(np.float32)
+        hits = self._cast(eye.position, rays)
+        # The rays' z is 1 in the camera's frame, so their length is the depth along Z.
+        depth = hits['tfar']
+        label = np.full(len(rays), SKY, np.uint8)
+        radiance = np.zeros(len(rays), np.float32)
+        origin = eye.position.astype(np.float32)
+        _, fresh, stone, alpine = look.albedo
+
+        def light_on(chosen: np.ndarray, starts: np.ndarray, normal: np.ndarray) -> np.ndarray:
+            size = np.sqrt(np.einsum('nc,nc->n', normal, normal))
+            incidence = normal @ look.sun.astype(np.float32) / size
+            emission = -np.einsum('nc,nc->n', normal, rays[chosen]) / (size * lengths[chosen])
+            shine = reflectance(incidence, emission, look.lunar_lambert)
+            lit = np.flatnonzero(incidence > 0)
+            lit = lit[~self._shaded(starts[lit], body, look.sun)]
+            light = np.full(len(chosen), look.ambient, np.float32)
+            light[lit] += shine[lit] / reflectance_of_flat_ground(look)
+            return light
+
+        ground = np.flatnonzero(hits['geomID'] == TERRAIN_GEOMETRY)
+        slope, bowl, rise = self._ground(hits, ground)
+        label[ground] = _ground_label(bowl, rise)
+        points = origin + rays[ground] * depth[ground, None]
+        rough, relief = self._roughness(points, depth[ground] / camera.fx)
+        normal = np.ones_like(points)
+        normal[:, :2] = -slope - rough
+        # Hollows get less light from around, and dust is darker than grains.
+        albedo = np.exp(look.mottling * relief)
+        albedo *= (
+            1 + (fresh - 1) * np.clip(4 * bowl, 0, 1) + (alpine - 1) * np.clip(rise / 4, 0, 1)
+        )
+        starts = points + np.array([0, 0, LIFT], np.float32)
+        radiance[ground] = albedo * light_on(ground, starts, normal)
+
+        rock = np.flatnonzero(hits['geomID'] == ROCK_GEOMETRY)
+        rows = self._rocks.rows[self._rock_mesh[2][hits['primID'][rock]]]
+        large = rows[:, 2] >= LABEL_DIAMETER
+        label[rock] = np.where(large, ROCK, REGOLITH)
+        points = origin + rays[rock] * depth[rock, None]
+        rough, relief = self._roughness(points, depth[rock] / camera.fx)
+        facets = hits['Ng'][rock]
+        facets /= np.linalg.norm(facets, axis=1, keepdims=True)
+        facets[np.einsum('nc,nc->n', facets, rays[rock]) > 0] *= -1
+        starts = points + LIFT * facets
+        facets[:, :2] -= 0.5 * rough
+        tone = 0.8 + 0.4 * ((rows[:, 6] * 7919) % 1)
+        albedo = np.exp(look.mottling * relief) * tone * (1 + (stone - 1) * large)
+        radiance[rock] = albedo * light_on(rock, starts, facets)
+
+        grain = np.random.default_rng((self._seed, 41, frame)).standard_normal(
+            shape, dtype=np.float32
+        )
+        image = expose(radiance.reshape(shape), look, camera.width, grain)
+        return View(image, depth.reshape(shape), label.reshape(shape))
+
+    def scan(self, origin: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Cast rays (N, 3) in the world's axes from a point (3,).
+
+        Returns how far they go, (N,) float32 in their lengths, +Inf for sky, and the label ids
+        of what they meet, (N,) uint8.
+        """
+        hits = self._cast(origin, rays.astype(np.float32))
+        label = np.full(len(rays), SKY, np.uint8)
+        ground = np.flatnonzero(hits['geomID'] == TERRAIN_GEOMETRY)
+        _, bowl, rise = self._ground(hits, ground)
+        label[ground] = _ground_label(bowl, rise)
+        rock = np.flatnonzero(hits['geomID'] == ROCK_GEOMETRY)
+        diameter = self._rocks.rows[self._rock_mesh[2][hits['primID'][rock]], 2]
+        label[rock] = np.where(diameter >= LABEL_DIAMETER, ROCK, REGOLITH)
+        return hits['tfar'], label
 
     @cached_property
     def _scene(self) -> EmbreeScene:
         scene = EmbreeScene()
-        TriangleMesh(scene, self.mesh.vertices(), self._triangles)
+        TriangleMesh(scene, self.mesh.vertices(), self.mesh.triangles())
         vertices, triangles, _ = self._rock_mesh
         if len(triangles):
             TriangleMesh(scene, vertices, triangles)
         return scene
-
-    @cached_property
-    def _triangles(self) -> np.ndarray:
-        return self.mesh.triangles()
 
     @cached_property
     def _rock_mesh(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -82,72 +159,20 @@ class Renderer:
         TriangleMesh(scene, self._silhouette_triangles)
         return scene
 
-    def view(self, camera: PinholeCamera, eye: Pose, body: Pose, look: Look, frame: int) -> View:
-        """Render one image from `eye` (an optical frame in the world) on the rover `body`."""
-        shape = (camera.height, camera.width)
-        rays = (camera.rays().reshape(-1, 3) @ eye.rotation.T.astype(np.float32)).astype(
-            np.float32
-        )
-        origins = np.broadcast_to(eye.position.astype(np.float32), rays.shape)
-        hits = self._scene.run(np.ascontiguousarray(origins), rays, output=True)
-        hit = hits['geomID'] >= 0
-        # The rays' z is 1 in the camera's frame, so their length is the depth along Z.
-        depth = np.where(hit, hits['tfar'], np.inf).astype(np.float32)
-        points = origins + rays * np.where(hit, depth, 0)[:, None]
-        on_ground = hits['geomID'] == TERRAIN_GEOMETRY
-        on_rock = hits['geomID'] == ROCK_GEOMETRY
+    def _cast(self, origin: np.ndarray, rays: np.ndarray) -> dict[str, np.ndarray]:
+        origins = np.empty_like(rays)
+        origins[:] = origin
+        hits: dict[str, np.ndarray] = self._scene.run(origins, rays, output=True)
+        hits['tfar'][hits['geomID'] < 0] = np.inf
+        return hits
 
-        outward = hits['Ng'] / (np.linalg.norm(hits['Ng'], axis=1, keepdims=True) + 1e-12)
-        outward[(outward * rays).sum(1) > 0] *= -1
-
-        label = np.full(len(rays), SKY, np.uint8)
-        albedo = np.zeros(len(rays), np.float32)
-        normal = np.zeros_like(rays)
-        normal[:, 2] = 1
-
-        ground = np.flatnonzero(on_ground)
-        corners = self._triangles[hits['primID'][ground]]
-        u, v = hits['u'][ground], hits['v'][ground]
-        weights = np.stack([1 - u - v, u, v], -1)
-        bowl = (self._bowl[corners] * weights).sum(-1)
-        rise = (self._mountain[corners] * weights).sum(-1)
-        mountain, crater = rise > LABEL_HEIGHT, bowl > 0
-        label[ground] = np.where(mountain, MOUNTAIN, np.where(crater, CRATER, REGOLITH))
-        soft = np.clip(np.stack([bowl * 4, rise / 4], -1), 0, 1)
-        _, fresh, stone, alp = look.albedo
-        albedo[ground] = 1 + (fresh - 1) * soft[:, 0] + (alp - 1) * soft[:, 1]
-        slope = (self._slope[corners] * weights[..., None]).sum(1)
-        rough, relief = self._roughness(points[ground], depth[ground] / camera.fx)
-        normal[ground, :2] = -slope - rough
-        # Hollows get less light from around, and dust is darker than grains.
-        albedo[ground] *= np.exp(look.mottling * relief)
-
-        rock = np.flatnonzero(on_rock)
-        rows = self._rocks.rows[self._rock_mesh[2][hits['primID'][rock]]]
-        label[rock] = np.where(rows[:, 2] >= LABEL_DIAMETER, ROCK, REGOLITH)
-        tone = 0.8 + 0.4 * ((rows[:, 6] * 7919) % 1)
-        albedo[rock] = (1 + (stone - 1) * (rows[:, 2] >= LABEL_DIAMETER)) * tone
-        facets = outward[rock]
-        rough, relief = self._roughness(points[rock], depth[rock] / camera.fx)
-        facets[:, :2] -= 0.5 * rough
-        albedo[rock] *= np.exp(look.mottling * relief)
-        normal[rock] = facets
-        normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-
-        towards_eye = -rays / np.linalg.norm(rays, axis=1, keepdims=True)
-        lit = self._lit(points + 0.004 * outward, normal, hit, body, look.sun)
-        flat = reflectance_of_flat_ground(look)
-        shine = reflectance(
-            normal.reshape(*shape, 3), towards_eye.reshape(*shape, 3), look.sun, look.lunar_lambert
-        ).ravel()
-        radiance = albedo * (lit * shine / flat + look.ambient)
-        grain = np.random.default_rng((self._seed, 41, frame)).standard_normal(
-            shape, dtype=np.float32
-        )
-        image = expose(
-            np.where(hit, radiance, 0).reshape(shape).astype(np.float32), look, camera.width, grain
-        )
-        return View(image, depth.reshape(shape), label.reshape(shape))
+    def _ground(
+        self, hits: dict[str, np.ndarray], chosen: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return slope (N, 2), bowl (N,) and rise (N,) of `TerrainMesh` at hits on the ground."""
+        column, row = self.mesh.place(hits['primID'][chosen], hits['u'][chosen], hits['v'][chosen])
+        values = sample(self.mesh.cover, column, row)
+        return values[:, :2], values[:, 2], values[:, 3]
 
     def _roughness(
         self, points: np.ndarray, footprint: np.ndarray
@@ -157,34 +182,42 @@ class Renderer:
 
         A band fades where a pixel's `footprint` (N,) metres can't resolve it.
         """
-        slopes = np.zeros((len(points), 2), np.float32)
-        relief = np.zeros(len(points), np.float32)
+        total = np.zeros((len(points), 3), np.float32)
         x, y = points[:, 0], points[:, 1]
         for band in self._terrain.roughness:
             seen = np.clip(0.35 * band.noise.longest / np.maximum(footprint, 1e-6), 0, 1)
-            slopes += band.noise.slopes_at(x, y) * (band.height * seen)[:, None]
-            relief += band.noise.at(x, y) * seen
-        return slopes, relief
+            values = band.noise.slopes_and_height_at(x, y)
+            values *= seen[:, None] * np.array([band.height, band.height, 1], np.float32)
+            total += values
+        return total[:, :2], total[:, 2]
 
-    def _lit(
-        self, points: np.ndarray, normal: np.ndarray, hit: np.ndarray, body: Pose, sun: np.ndarray
-    ) -> np.ndarray:
-        """Return 1 where the sun reaches a point past ground, rocks and rover, else 0."""
-        lit = np.zeros(len(points), np.float32)
-        facing = np.flatnonzero(hit & (normal @ sun.astype(np.float32) > 0))
-        start = np.ascontiguousarray(points[facing])
-        towards = np.broadcast_to(sun.astype(np.float32), start.shape)
-        free = self._scene.run(start, np.ascontiguousarray(towards), query='OCCLUDED') < 0
+    def _shaded(self, starts: np.ndarray, body: Pose, sun: np.ndarray) -> np.ndarray:
+        """Return whether ground, rocks or rover stand between points (N, 3) and the sun."""
+        towards = np.empty_like(starts)
+        towards[:] = sun
+        shaded = self._scene.run(starts, towards, query='OCCLUDED') >= 0
         turn = body.rotation.astype(np.float32)
-        start = (start - body.position.astype(np.float32)) @ turn
-        towards = np.ascontiguousarray(np.broadcast_to(towards[:1] @ turn, start.shape))
-        free &= self._silhouette.run(start, towards, query='OCCLUDED') < 0
-        lit[facing] = free
-        return lit
+        # The rover's shadow is sought near the rover alone.
+        ahead, aside = (starts[:, k] - np.float32(body.position[k]) for k in (0, 1))
+        near = np.flatnonzero(~shaded & (ahead**2 + aside**2 < SHADOW_REACH**2))
+        starts = (starts[near] - body.position.astype(np.float32)) @ turn
+        towards = np.ascontiguousarray(towards[near] @ turn)
+        shaded[near] = self._silhouette.run(starts, towards, query='OCCLUDED') >= 0
+        return shaded
+
+
+def _ground_label(bowl: np.ndarray, rise: np.ndarray) -> np.ndarray:
+    return np.where(rise > LABEL_HEIGHT, MOUNTAIN, np.where(bowl > 0, CRATER, REGOLITH))
+
+
+@lru_cache(maxsize=2)
+def _pixel_rays(camera: PinholeCamera) -> tuple[np.ndarray, np.ndarray]:
+    """Return a camera's rays (N, 3) float32 in its optical frame, z = 1, and their lengths."""
+    rays = camera.rays().reshape(-1, 3).astype(np.float32)
+    return rays, np.linalg.norm(rays, axis=1)
 
 
 def reflectance_of_flat_ground(look: Look) -> float:
     """Return the reflectance of level ground seen 20° above it, the unit of radiance."""
-    level = np.array([[[0.0, 0.0, 1.0]]], np.float32)
-    eye = np.array([[[np.cos(np.radians(20)), 0.0, np.sin(np.radians(20))]]], np.float32)
-    return float(reflectance(level, eye, look.sun, look.lunar_lambert)[0, 0])
+    incidence, emission = np.array([look.sun[2]]), np.array([np.sin(np.radians(20))])
+    return float(reflectance(incidence, emission, look.lunar_lambert)[0])

@@ -1,39 +1,17 @@
 # Copyright 2026 lunar_perception contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The rover: its path, its attitude on the ground, its cameras, and what throws its shadow."""
-
-from dataclasses import dataclass
+"""The rover: its way, its cameras, and what throws its shadow."""
 
 import numpy as np
 
 from lunar_perception.camera import PinholeCamera
 from lunar_perception.synthetic.config import CameraMount
-from lunar_perception.synthetic.terrain import TerrainMesh
+from lunar_perception.synthetic.trajectory import BSpline, Course, KNOT_S, Pose
 
-WHEELBASE, TRACK = 1.2, 1.0
-"""Metres between axles and between wheels of an axle."""
-
-
-@dataclass(frozen=True)
-class Pose:
-    """
-    Where a frame is in the world (x forward at the start, y left, z up).
-
-    Attributes:
-        position: its origin, (3,) metres.
-        rotation: its axes as columns, (3, 3).
-
-    """
-
-    position: np.ndarray
-    rotation: np.ndarray
-
-    def then(self, other: 'Pose') -> 'Pose':
-        """Return `other`, given in this frame, in the world."""
-        return Pose(self.position + self.rotation @ other.position, self.rotation @ other.rotation)
+FIRST_STAMP_NS = 1_700_000_000_000_000_000
 
 
-def draw_path(rng: np.random.Generator, length: float, step: float = 0.5) -> np.ndarray:
+def _draw_path(rng: np.random.Generator, length: float, step: float = 0.5) -> np.ndarray:
     """Return a smooth random path that starts at the origin, points (N, 2) `step` m apart."""
     count = max(int(np.ceil(length / step)) + 1, 2)
     heading = np.zeros(count)
@@ -46,32 +24,22 @@ def draw_path(rng: np.random.Generator, length: float, step: float = 0.5) -> np.
     return np.concatenate([[[0.0, 0.0]], np.cumsum(steps[:-1], 0)])
 
 
-def along(path: np.ndarray, distance: float) -> tuple[np.ndarray, float]:
-    """Return the point (2,) `distance` metres along the path, and the heading there, radians."""
-    gaps = np.linalg.norm(np.diff(path, axis=0), axis=1)
-    travelled = np.concatenate([[0.0], np.cumsum(gaps)])
-    place = np.array([np.interp(distance, travelled, path[:, k]) for k in range(2)])
-    ahead = np.array([np.interp(distance + 0.6, travelled, path[:, k]) for k in range(2)])
-    behind = np.array([np.interp(distance - 0.6, travelled, path[:, k]) for k in range(2)])
-    dx, dy = ahead - behind
-    return place, float(np.arctan2(dy, dx))
+def draw_course(
+    rng: np.random.Generator, speed: float, frame_interval: float, frames: int
+) -> Course:
+    """Draw a smooth way at constant speed with `frames` stamps `frame_interval` seconds apart."""
+    path = _draw_path(rng, length=frames * speed * frame_interval + 20.0)
+    travelled = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
+    knots = np.arange(-1, int(np.ceil((frames - 1) * frame_interval / KNOT_S)) + 3)
+    distance = 1.0 + speed * KNOT_S * knots
 
+    def place(metres: np.ndarray) -> np.ndarray:
+        return np.stack([np.interp(metres, travelled, path[:, k]) for k in range(2)], -1)
 
-def standing(mesh: TerrainMesh, place: np.ndarray, heading: float) -> Pose:
-    """Return the body's pose with its four wheels on the ground (x ahead, y left, z up)."""
-    ahead = np.array([np.cos(heading), np.sin(heading)])
-    left = np.array([-ahead[1], ahead[0]])
-    wheels = [
-        place + 0.5 * (a * WHEELBASE * ahead + b * TRACK * left) for a in (1, -1) for b in (1, -1)
-    ]
-    fl, fr, rl, rr = mesh.height_at(*np.array(wheels).T)
-    climb, bank = (fl + fr - rl - rr) / (2 * WHEELBASE), (fl + rl - fr - rr) / (2 * TRACK)
-    x = np.array([*ahead, climb])
-    x /= np.linalg.norm(x)
-    y = np.array([*left, bank])
-    z = np.cross(x, y)
-    z /= np.linalg.norm(z)
-    return Pose(np.array([*place, (fl + fr + rl + rr) / 4]), np.stack([x, np.cross(z, x), z], -1))
+    dx, dy = (place(distance + 0.6) - place(distance - 0.6)).T
+    plan = np.column_stack([place(distance), np.unwrap(np.arctan2(dy, dx))])
+    offsets = [round(index * frame_interval * 1e9) for index in range(frames)]
+    return Course(FIRST_STAMP_NS + np.array(offsets, np.int64), BSpline(KNOT_S, plan))
 
 
 def draw_mount(rng: np.random.Generator) -> CameraMount:

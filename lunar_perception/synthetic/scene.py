@@ -12,7 +12,10 @@ from lunar_perception.data.lusnar_format import Pose as LusnarPose
 from lunar_perception.data.lusnar_writer import LusnarSceneWriter
 from lunar_perception.synthetic.config import MoonConfig
 from lunar_perception.synthetic.moon import Moon
-from lunar_perception.synthetic.rover import Pose
+from lunar_perception.synthetic.trajectory import Pose
+
+LUSNAR_AXES = np.array([1.0, -1.0, -1.0])
+"""Turns vectors between this package's axes (y left, z up) and LuSNAR's (y right, z down)."""
 
 
 def generate_scene(
@@ -33,29 +36,32 @@ def generate_scene(
     mounting = Mounting(moon.mount.height, moon.mount.pitch_deg, moon.mount.roll_deg)
     with LusnarSceneWriter(directory, moon.camera, mounting) as writer:
         for frame in moon.frames(frames):
-            pose = lusnar_pose(frame.body)
-            if resume and writer.has_frame(frame.stamp_ns):
-                writer.add_pose(frame.stamp_ns, pose)
-            else:
+            if not (resume and writer.has_frame(frame.stamp_ns)):
                 writer.write_frame(
                     frame.stamp_ns,
                     left=frame.left,
                     right=frame.right,
                     depth=frame.depth,
                     label=frame.label,
-                    pose=pose,
+                    lidar=frame.lidar,
                 )
+            velocity = (frame.velocity * LUSNAR_AXES).tolist()
+            writer.add_pose(frame.stamp_ns, lusnar_pose(frame.body), velocity)
             progress()
+        writer.add_imu(moon.inertial(frames))
 
 
 def lusnar_pose(body: Pose) -> LusnarPose:
     """
     Return a body pose as LuSNAR writes it.
 
-    Here world and body have x ahead, y left, z up; LuSNAR's have x ahead, y right, z down.
+    Here world and body have x ahead, y left, z up; LuSNAR's are taken to have x ahead, y right,
+    z down. Its nine trajectories climb nose up (rise and the body's x axis correlate with 0.95
+    to 0.996), and start near the identity, so that world and body point z the same way; both
+    ways fit the poses alone. The published camera positions, 1.5 m up at z = −1.5, say down.
     """
-    flip = np.array([1.0, -1.0, -1.0])
-    return LusnarPose(body.position * flip, _quaternion(flip[:, None] * body.rotation * flip))
+    rotation = LUSNAR_AXES[:, None] * body.rotation * LUSNAR_AXES
+    return LusnarPose(body.position * LUSNAR_AXES, _quaternion(rotation))
 
 
 def _quaternion(rotation: np.ndarray) -> np.ndarray:

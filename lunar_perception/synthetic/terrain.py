@@ -3,6 +3,7 @@
 """The ground: relief, craters and mountains as one height field, and its mesh."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -12,6 +13,10 @@ from lunar_perception.synthetic.noise import FractalNoise
 
 HORIZON = 2500.0
 """Metres to the mesh's edge; the Moon's own horizon at eye height 1.5 m is 2.3 km away."""
+
+
+NEAR = 8.0
+"""Metres from a mesh's centre within which it is finest."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +49,10 @@ class Terrain:
         """
         Build the mesh around `centre`.
 
-        Its lines are `spacing` metres apart out to 12 m, and from there each gap is
+        Its lines are `spacing` metres apart out to NEAR, and from there each gap is
         1 + growth times the last one, so that every triangle looks about equally small.
         """
-        offsets = _offsets(12.0, spacing, growth)
+        offsets = _offsets(NEAR, spacing, growth)
         x, y = centre[0] + offsets, centre[1] + offsets
         mountain = self.mountains.height(x, y)
         smooth = self.undulation.noise.on_lines(x, y) * self.undulation.height + mountain
@@ -67,6 +72,22 @@ class Terrain:
             bowl=bowl,
             mountain=mountain.astype(np.float32),
         )
+
+    def ground_at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """
+        Return the plain's heights at points x, y (N,), metres, as a rover's wheels feel it.
+
+        Mountains and what is shorter than a wheelbase are left out.
+        """
+        height = np.zeros(len(x))
+        for band in (self.undulation, self.roughness[0]):
+            height += band.noise.at(x, y) * band.height
+        for crater in self.craters:
+            dx, dy = x - crater.x, y - crater.y
+            near = np.hypot(dx, dy) < crater.REACH * crater.radius * 1.2
+            if near.any():
+                height[near] += crater.height(crater.scaled_distance(dx[near], dy[near]))
+        return height
 
     @staticmethod
     def _add_crater(
@@ -123,6 +144,24 @@ class TerrainMesh:
         corner = (np.arange(height - 1)[:, None] * width + np.arange(width - 1)).ravel()
         a, b, c, d = corner, corner + 1, corner + width, corner + width + 1
         return np.concatenate([np.stack([a, b, c], -1), np.stack([b, d, c], -1)]).astype(np.int32)
+
+    def place(
+        self, triangle: np.ndarray, u: np.ndarray, v: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return columns and rows (N,) of points given by triangle and barycentric u, v (N,)."""
+        cells = self.z.size - sum(self.z.shape) + 1
+        upper = triangle >= cells
+        row, column = np.divmod(triangle - cells * upper, self.z.shape[1] - 1)
+        # The triangles of a cell are (a, b, c) and (b, d, c), see `triangles`.
+        return (
+            np.where(upper, column + 1 - v, column + u).astype(np.float32),
+            np.where(upper, row + u + v, row + v).astype(np.float32),
+        )
+
+    @cached_property
+    def cover(self) -> np.ndarray:
+        """Slope, bowl and mountain beside each other, (H, W, 4) float32."""
+        return np.dstack([self.slope, self.bowl, self.mountain])
 
     def height_at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return the ground's heights at points x, y (N,) inside the mesh, (N,) metres."""
