@@ -31,6 +31,7 @@ setup(
     entry_points={
         'console_scripts': [
             'lunar-perception = lunar_perception.cli:main',
+            'evaluator_node = lunar_perception.nodes.evaluator_node:main',
             'unified_node = lunar_perception.nodes.unified_node:main',
         ],
     },

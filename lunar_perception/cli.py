@@ -6,6 +6,7 @@ from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
+from math import inf
 import os
 from pathlib import Path
 import signal
@@ -26,6 +27,28 @@ def whole_number(text: str, *, at_least: int) -> int:
     if number < at_least:
         raise ArgumentTypeError(f'{number} is too small: at least {at_least}')
     return number
+
+
+def seconds(text: str) -> float:
+    """Parse a finite time in seconds, not under 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise ArgumentTypeError(f"'{text}' is not a number of seconds") from None
+    if not 0 <= value < inf:
+        raise ArgumentTypeError(f'{text} must be a time of 0 or more seconds')
+    return value
+
+
+def playback_rate(text: str) -> float:
+    """Parse a factor of speed."""
+    try:
+        rate = float(text)
+    except ValueError:
+        raise ArgumentTypeError(f"'{text}' is not a number") from None
+    if not 0 < rate < inf:
+        raise ArgumentTypeError(f'the rate {text} must be more than 0')
+    return rate
 
 
 def field_of_view(text: str) -> float:
@@ -80,26 +103,6 @@ def parser() -> ArgumentParser:
         '--output', type=Path, required=True, metavar='DIR', help='where Moon_1, Moon_2, … go'
     )
     synth.add_argument(
-        '--scenes', type=count, default=1, metavar='N', help='number of scenes (%(default)s)'
-    )
-    synth.add_argument(
-        '--frames', type=count, default=100, metavar='N', help='frames of each scene (%(default)s)'
-    )
-    synth.add_argument(
-        '--size',
-        type=partial(whole_number, at_least=32),
-        default=1024,
-        metavar='PX',
-        help="side of the square images; the camera is LuSNAR's, scaled (%(default)s)",
-    )
-    synth.add_argument(
-        '--seed',
-        type=partial(whole_number, at_least=0),
-        default=0,
-        metavar='S',
-        help='another seed, another Moon; the same seed, the same bytes (%(default)s)',
-    )
-    synth.add_argument(
         '--vary-camera',
         action='store_true',
         help='every second scene gets a camera of other height, tilt and field of view',
@@ -118,6 +121,26 @@ def parser() -> ArgumentParser:
         metavar='CSV',
         help='drive this way, at its stamps: timestamp,x,y,z,qw,qx,qy,qz; heights follow the '
         'generated ground',
+    )
+    synth.add_argument(
+        '--scenes', type=count, default=1, metavar='N', help='number of scenes (%(default)s)'
+    )
+    synth.add_argument(
+        '--frames', type=count, default=100, metavar='N', help='frames of each scene (%(default)s)'
+    )
+    synth.add_argument(
+        '--size',
+        type=partial(whole_number, at_least=32),
+        default=1024,
+        metavar='PX',
+        help="side of the square images; the camera is LuSNAR's, scaled (%(default)s)",
+    )
+    synth.add_argument(
+        '--seed',
+        type=partial(whole_number, at_least=0),
+        default=0,
+        metavar='S',
+        help='another seed, another Moon; the same seed, the same bytes (%(default)s)',
     )
     synth.add_argument(
         '--workers', type=count, default=1, metavar='N', help='processes (%(default)s)'
@@ -149,7 +172,73 @@ def parser() -> ArgumentParser:
         metavar='F',
         help="the camera's horizontal field of view in degrees; without it, LuSNAR's 80°",
     )
+
+    evaluate = add('evaluate', 'hold the network against the truth of a data set or a bag')
+    evaluate.add_argument(
+        'source', type=Path, metavar='DATASET|BAG', help='LuSNAR scenes, one scene, or a bag'
+    )
+    evaluate.add_argument(
+        '--output',
+        type=Path,
+        required=True,
+        metavar='DIR',
+        help='where metrics.json and report.html go',
+    )
+    evaluate.add_argument(
+        '--scenes', nargs='+', metavar='NAME', help="the data set's scenes to take (all)"
+    )
+    evaluate.add_argument(
+        '--model', metavar='M', help='checkpoint folder or hub id; without it, the shipped weights'
+    )
+    add_bag_commands(add('bag', 'convert a LuSNAR scene to a ROS 2 bag, or play a bag'))
     return root
+
+
+def add_bag_commands(bag: ArgumentParser) -> None:
+    """Add `convert` and `play` and their options to the parser of `bag`."""
+    commands = bag.add_subparsers(dest='bag_command', required=True, metavar='convert|play')
+    summary = 'write a LuSNAR scene as a rosbag2'
+    convert = commands.add_parser('convert', help=summary, description=summary)
+    convert.add_argument('scene', type=Path, metavar='SCENE', help="a scene's folder")
+    convert.add_argument('bag', type=Path, metavar='BAG', help='the folder to write')
+    convert.add_argument(
+        '--storage', choices=('mcap', 'sqlite3'), default='mcap', help='format (%(default)s)'
+    )
+    convert.add_argument(
+        '--every',
+        type=partial(whole_number, at_least=1),
+        default=1,
+        metavar='N',
+        help='take each N-th frame (%(default)s)',
+    )
+    convert.add_argument(
+        '--start', type=seconds, default=0.0, metavar='S', help='seconds to leave out at the start'
+    )
+    convert.add_argument(
+        '--duration', type=seconds, metavar='S', help='seconds to take; without it, all'
+    )
+    convert.add_argument(
+        '--compressed', action='store_true', help='images as PNG, under …/compressed'
+    )
+    summary = 'publish what a rosbag2 recorded'
+    play = commands.add_parser('play', help=summary, description=summary)
+    play.add_argument('bag', type=Path, metavar='BAG', help='a bag, or its .mcap or .db3 file')
+    pace = play.add_mutually_exclusive_group()
+    pace.add_argument(
+        '--rate',
+        type=playback_rate,
+        default=1.0,
+        metavar='R',
+        help='factor of speed (%(default)s)',
+    )
+    pace.add_argument(
+        '--lossless',
+        action='store_true',
+        help='reliably, each frame once the evaluator has scored the one before',
+    )
+    play.add_argument('--loop', action='store_true', help='begin anew at the end, until Ctrl-C')
+    play.add_argument('--clock', action='store_true', help='publish /clock')
+    play.add_argument('--topics', nargs='+', metavar='TOPIC', help='only these topics')
 
 
 def main(argv: Sequence[str] | None = None) -> int:

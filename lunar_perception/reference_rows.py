@@ -19,6 +19,7 @@ from lunar_perception.camera import PinholeCamera
 from lunar_perception.taxonomy import LUNAR_TERRAIN, UNLABELLED
 
 PRIOR_SIZE = 128
+SHIPPED_PRIOR = Path(__file__).resolve().parent / 'weights' / 'rover' / 'position_prior.png'
 
 
 class PositionPrior:
@@ -54,6 +55,11 @@ class PositionPrior:
         prior = votes.argmax(axis=0)
         prior[~votes.any(axis=0)] = votes.sum(axis=(1, 2)).argmax()
         return cls(prior.astype(np.uint8))
+
+    @classmethod
+    def shipped(cls) -> 'PositionPrior | None':
+        """Return the prior of the scenes that the shipped weights were trained on, if there."""
+        return cls.load(SHIPPED_PRIOR) if SHIPPED_PRIOR.is_file() else None
 
     def predict(self, height: int, width: int) -> np.ndarray:
         """Return the labels (height, width) uint8."""

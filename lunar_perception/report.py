@@ -43,19 +43,26 @@ def write_results(
     model: str,
     latency_ms: Sequence[float] | None = None,
     counts: Mapping[str, int] | None = None,
+    missing: Mapping[int, Sequence[str]] | None = None,
+    partial: str | None = None,
 ) -> dict[str, Any]:
     """
     Write `metrics.json` and `report.html` into a folder and return the metrics.
 
     `data` says on what was evaluated and how it was split, `model` with which weights;
     `latency_ms`: of each frame, `counts`: `received`, `processed`, `dropped`, both when a node
-    was evaluated.
+    was evaluated. `missing`: by stamp, what kept frames of a bag from being scored; it becomes
+    `missing_pairs`. `partial`: why the evaluation ended early; None when it did not.
     """
     metrics = scoreboard.to_dict()
     if latency_ms:
         p50, p95 = np.percentile(latency_ms, [50, 95])
         metrics['latency_ms'] = {'p50': float(p50), 'p95': float(p95)}
     metrics.update(counts or {})
+    if missing is not None:
+        metrics['missing_pairs'] = {str(stamp): list(parts) for stamp, parts in missing.items()}
+    if partial is not None:
+        metrics['partial'] = partial
     figures = {
         'iou': report_figures.iou_by_class(scoreboard.network, scoreboard.position_prior),
         'confusion': report_figures.confusion_matrix(scoreboard.network),

@@ -31,10 +31,13 @@ class Scoreboard:
         self.flat_plane = Evaluation()
         self.gallery = FrameGallery()
         self._prior = position_prior
-        self._mount = None
-        if camera_height_m is not None and camera_pitch_deg is not None:
-            self._mount = camera_height_m, camera_pitch_deg
         self._plane: tuple[PinholeCamera, np.ndarray] | None = None
+        self.mount_camera(camera_height_m, camera_pitch_deg)
+
+    def mount_camera(self, height_m: float | None, pitch_deg: float | None) -> None:
+        """State how the camera of the frames to come is mounted; None where it is not known."""
+        self._plane = None
+        self._mount = None if height_m is None or pitch_deg is None else (height_m, pitch_deg)
 
     def add(
         self,
