@@ -91,11 +91,12 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         output='screen',
     )
 
-    def player_exited(event: ProcessExited, _: LaunchContext) -> EmitEvent | None:
-        failed = event.returncode != 0
-        return EmitEvent(event=Shutdown(reason='the player failed')) if failed else None
+    def end(event: ProcessExited, context: LaunchContext) -> EmitEvent | None:
+        """End all with the first to exit; but the player's good end is not the evaluation's."""
+        if context.is_shutdown or (event.action is player and event.returncode == 0):
+            return None
+        return EmitEvent(event=Shutdown(reason=f'{event.process_name} has ended'))
 
-    done = [EmitEvent(event=Shutdown(reason='the evaluation has ended'))]
     return [
         # Fast DDS's shared memory is by default smaller than a depth image.
         SetEnvironmentVariable(
@@ -104,7 +105,5 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         node,
         evaluator,
         player,
-        RegisterEventHandler(OnProcessExit(target_action=player, on_exit=player_exited)),
-        RegisterEventHandler(OnProcessExit(target_action=node, on_exit=done)),
-        RegisterEventHandler(OnProcessExit(target_action=evaluator, on_exit=done)),
+        RegisterEventHandler(OnProcessExit(on_exit=end)),
     ]
