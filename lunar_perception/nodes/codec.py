@@ -1,6 +1,6 @@
 # Copyright 2026 lunar_perception contributors
 # SPDX-License-Identifier: Apache-2.0
-"""ROS image messages to arrays and back, without cv_bridge."""
+"""ROS image messages to arrays and back; cv_bridge only for what few cameras send."""
 
 from array import array
 
@@ -9,26 +9,59 @@ import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-FORMATS = {
-    'rgb8': ('u1', 3),
-    'bgr8': ('u1', 3),
-    'rgba8': ('u1', 4),
-    'bgra8': ('u1', 4),
-    'mono8': ('u1', 1),
-    'mono16': ('u2', 1),
-    '32FC1': ('f4', 1),
+try:
+    from cv_bridge import CvBridge, CvBridgeError
+    import cv_bridge.boost.cv_bridge_boost  # noqa: F401  fails beside a NumPy that is not its own
+except (AttributeError, ImportError, SystemError):
+    from rosbags.image import ImageError, message_to_cvimage
+
+    HAS_CV_BRIDGE = False
+    _convert, _ConversionError = message_to_cvimage, ImageError
+else:
+    HAS_CV_BRIDGE = True
+    _convert, _ConversionError = CvBridge().imgmsg_to_cv2, CvBridgeError
+
+CHANNELS = {
+    'rgb8': ('u1', 'rgb'),
+    'bgr8': ('u1', 'bgr'),
+    'rgba8': ('u1', 'rgba'),
+    'bgra8': ('u1', 'bgra'),
+    'mono8': ('u1', 'y'),
+    'rgb16': ('u2', 'rgb'),
+    'bgr16': ('u2', 'bgr'),
+    'rgba16': ('u2', 'rgba'),
+    'bgra16': ('u2', 'bgra'),
+    'mono16': ('u2', 'y'),
+    # OpenCV's types tell no order of colours; blue comes first, as in OpenCV and RViz.
+    '8UC1': ('u1', 'y'),
+    '8UC3': ('u1', 'bgr'),
+    '8UC4': ('u1', 'bgra'),
+    '16UC1': ('u2', 'y'),
+    '16UC3': ('u2', 'bgr'),
+    '16UC4': ('u2', 'bgra'),
+    '32FC1': ('f4', 'y'),
+    '32FC3': ('f4', 'bgr'),
 }
-"""Type of a channel and number of channels, by encoding."""
+"""Type of a channel and order of the channels, by encoding."""
 
 TO_RGB = {
-    'bgr8': cv2.COLOR_BGR2RGB,
-    'rgba8': cv2.COLOR_RGBA2RGB,
-    'bgra8': cv2.COLOR_BGRA2RGB,
-    'mono8': cv2.COLOR_GRAY2RGB,
-    'mono16': cv2.COLOR_GRAY2RGB,
+    'bgr': cv2.COLOR_BGR2RGB,
+    'rgba': cv2.COLOR_RGBA2RGB,
+    'bgra': cv2.COLOR_BGRA2RGB,
+    'y': cv2.COLOR_GRAY2RGB,
 }
-COLOR_ENCODINGS = ('rgb8', *TO_RGB)
-"""What `decode_rgb` reads."""
+
+BRIDGED = {
+    **{f'bayer_{order}8': ('u1', 1) for order in ('rggb', 'bggr', 'gbrg', 'grbg')},
+    **{f'bayer_{order}16': ('u2', 1) for order in ('rggb', 'bggr', 'gbrg', 'grbg')},
+    **dict.fromkeys(('uyvy', 'yuv422', 'yuyv', 'yuv422_yuy2'), ('u1', 2)),
+}
+"""As FORMATS: what cv_bridge or rosbags-image makes colours of."""
+
+CV_BRIDGE_ONLY = ('nv21', 'nv24')
+
+FORMATS = {**{name: (kind, len(order)) for name, (kind, order) in CHANNELS.items()}, **BRIDGED}
+"""Type of a channel and number of channels, by encoding."""
 
 
 def pixels(message: Image) -> np.ndarray:
@@ -39,7 +72,10 @@ def pixels(message: Image) -> np.ndarray:
     an empty image, rows longer than `step`, and data shorter than its rows.
     """
     if message.encoding not in FORMATS:
-        raise ValueError(f"encoding '{message.encoding}' is not one of {', '.join(FORMATS)}")
+        missing = ' (needs cv_bridge)' if message.encoding in CV_BRIDGE_ONLY else ''
+        raise ValueError(
+            f"encoding '{message.encoding}'{missing} is not one of {', '.join(FORMATS)}"
+        )
     if not (message.height and message.width):
         raise ValueError(f'the image is empty ({message.width}×{message.height})')
     kind, channels = FORMATS[message.encoding]
@@ -64,32 +100,62 @@ def decode_rgb(message: Image) -> np.ndarray:
     """
     Return a camera image as (H, W, 3) uint8 RGB; a view of the message where it is that already.
 
-    Grey is repeated, alpha left out, 16 bits scaled to 8 by 255 / 65535, as cv_bridge does.
-    Raises ValueError as `pixels`, and for an encoding that is not in `COLOR_ENCODINGS`.
+    Grey is repeated, alpha left out, 16 bits scaled to 8 by 255 / 65535, as cv_bridge does; float
+    images have 0 for black and 1 for white. Raises ValueError as `pixels`, and for a float image
+    with other values.
     """
-    if message.encoding not in COLOR_ENCODINGS:
-        raise ValueError(
-            f"encoding '{message.encoding}' is not one of {', '.join(COLOR_ENCODINGS)}"
-        )
+    if message.encoding in CV_BRIDGE_ONLY and HAS_CV_BRIDGE:
+        return _bridge(message, 'rgb8')
     image = pixels(message)
-    if message.encoding == 'mono16':
-        image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if message.encoding == 'rgb8':
-        return image
-    return cv2.cvtColor(image, TO_RGB[message.encoding])
+    if message.encoding in BRIDGED:
+        if image.ndim == 3 and message.width % 2:
+            raise ValueError(f'a {message.encoding} image has an even width, not {message.width}')
+        # Neither takes both padded rows and a foreign byte order.
+        packed = encode(image.astype(image.dtype.newbyteorder('<')), message.encoding, Header())
+        return _eight_bits(_bridge(packed, f'rgb{8 * image.itemsize}'))
+    image = _eight_bits(image)
+    order = CHANNELS[message.encoding][1]
+    return image if order == 'rgb' else cv2.cvtColor(image, TO_RGB[order])
 
 
 def decode_compressed_rgb(message: CompressedImage) -> np.ndarray:
-    """Return a JPEG or PNG image as (H, W, 3) uint8 RGB; ValueError when it is neither."""
+    """
+    Return a JPEG or PNG image as (H, W, 3) uint8 RGB; ValueError when it is neither.
+
+    A format such as 'bgr8; jpeg compressed rgb8' says that red and blue were swapped before.
+    """
     try:
-        image = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_COLOR)
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+        image = cv2.imdecode(np.frombuffer(message.data, np.uint8), flags)
     except cv2.error:  # no data at all, or an absurd size
         image = None
     if image is None:
         raise ValueError(
             f"compressed image of format '{message.format}' is not a sound JPEG or PNG"
         )
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    image = _eight_bits(image)
+    return image if 'compressed rgb' in message.format else cv2.cvtColor(image, TO_RGB['bgr'])
+
+
+def _eight_bits(image: np.ndarray) -> np.ndarray:
+    """Return an image of any type as uint8, its white as 255; the image itself if it is that."""
+    if image.dtype.kind == 'f':
+        least, most = image.min(), image.max()  # NaN if there is one
+        if not (least >= 0 and most <= 1):
+            held = 'NaN' if np.isnan(least) else f'values from {least:g} to {most:g}'
+            raise ValueError(f'the float image holds {held}; 0 is black and 1 is white')
+        return np.rint(image * 255).astype(np.uint8)
+    if image.itemsize == 2:
+        return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return image
+
+
+def _bridge(message: Image, encoding: str) -> np.ndarray:
+    """Convert with cv_bridge where it imports, or else rosbags-image; ValueError if it can't."""
+    try:
+        return _convert(message, encoding)
+    except (_ConversionError, cv2.error) as error:
+        raise ValueError(f'{message.encoding} image: {" ".join(str(error).split())}') from None
 
 
 def encode(image: np.ndarray, encoding: str, header: Header) -> Image:
