@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network behind a node: loaded, measured and let go. The one place that imports torch."""
 
+from concurrent.futures import Future
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from lunar_perception.nodes.parameters import UnifiedParameters
@@ -17,6 +19,20 @@ def load_predictor(parameters: UnifiedParameters) -> 'UnifiedPredictor':
     return UnifiedPredictor.from_pretrained(
         parameters.model or None, device=parameters.device, precision=parameters.precision
     )
+
+
+def start_loading(parameters: UnifiedParameters) -> 'Future[UnifiedPredictor]':
+    """Load the network in a thread that does not keep the process from ending."""
+    loading: Future[UnifiedPredictor] = Future()
+
+    def load() -> None:
+        try:
+            loading.set_result(load_predictor(parameters))
+        except Exception as error:
+            loading.set_exception(error)
+
+    Thread(target=load, name='network loader', daemon=True).start()
+    return loading
 
 
 def network_values(predictor: 'UnifiedPredictor') -> dict[str, str]:

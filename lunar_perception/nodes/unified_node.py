@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The unified node: camera images in; labels, depth and labelled clouds out."""
 
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
+import os
 import sys
 from typing import Any, TYPE_CHECKING
 
@@ -32,7 +33,7 @@ from lunar_perception.nodes.diagnostics import (
 )
 from lunar_perception.nodes.label_info import label_info, LabelInfo
 from lunar_perception.nodes.lifecycle import refuse_impossible_transitions
-from lunar_perception.nodes.network import free_device_memory, load_predictor, network_values
+from lunar_perception.nodes.network import free_device_memory, network_values, start_loading
 from lunar_perception.nodes.outputs import FrameOutputs, OUTPUTS
 from lunar_perception.nodes.parameters import NodeParameters, UnifiedParameters
 from lunar_perception.nodes.qos import (
@@ -77,6 +78,7 @@ class UnifiedNode(LifecycleNode):
         self._settings = NodeParameters(self, on_change=self._publish_label_info)
         self._qos_watch = QosWatch(self, self._problems)
         self._predictor: UnifiedPredictor | None = None
+        self._loading: Future[UnifiedPredictor] | None = None
         self._worker: FrameWorker[ReceivedFrame] = FrameWorker(self._process, self._on_failure)
         self._outputs: dict[str, LifecyclePublisher] = {}
         self._label_infos: list[LifecyclePublisher] = []
@@ -89,6 +91,11 @@ class UnifiedNode(LifecycleNode):
             self._publish_diagnostics,
             clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a thread is loading the network, which can not be stopped."""
+        return self._loading is not None and not self._loading.done()
 
     def autostart(self) -> None:
         """Go to active, if parameter `autostart` says so."""
@@ -145,8 +152,9 @@ class UnifiedNode(LifecycleNode):
         super().destroy_node()
 
     def _report_failure(self, transition: str, error: Exception) -> None:
-        text = f'can not {transition}: {first_line(error)}'
-        self._problems.report(transition, ERROR, text, log_always=True)
+        if self.context.ok():  # not because ROS is shutting down
+            text = f'can not {transition}: {first_line(error)}'
+            self._problems.report(transition, ERROR, text, log_always=True)
 
     def _advertise(self) -> None:
         lossless = self._settings.values.lossless
@@ -175,11 +183,13 @@ class UnifiedNode(LifecycleNode):
 
     def _load(self) -> 'UnifiedPredictor':
         """Load the network, while diagnostics keep coming."""
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            loading = pool.submit(load_predictor, self._settings.values)
-            while not wait([loading], timeout=DIAGNOSTICS_PERIOD_S).done:
-                self._publish_diagnostics()
-            return loading.result()
+        self._loading = loading = start_loading(self._settings.values)
+        while not wait([loading], timeout=DIAGNOSTICS_PERIOD_S).done:
+            if not self.context.ok():
+                raise RuntimeError('ROS was shut down while the network was loading')
+            self._publish_diagnostics()
+        self._loading = None
+        return loading.result()
 
     def _subscribe(self) -> None:
         settings = self._settings.values
@@ -347,6 +357,8 @@ def main(args: list[str] | None = None) -> None:
     finally:
         node.destroy_node()
         rclpy.try_shutdown()
+    if node.is_loading:
+        os._exit(0)  # Python would wait for the thread's imports, or crash in them
 
 
 if __name__ == '__main__':
