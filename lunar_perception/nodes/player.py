@@ -98,7 +98,6 @@ class Player(Node):
 
         self._paused = False
         self._steps = 0
-        self._step_stamp_ns: int | None = None
         self._first_ns = self._now_ns = 0
         self._origin = 0.0  # when on the wall the first message was due
         for name, answer in (
@@ -174,14 +173,13 @@ class Player(Node):
             self._origin = monotonic()
         while True:
             self._executor.spin_once(timeout_sec=0)
-            if self._paused and self._step_stamp_ns != stamp_ns:
+            if self._paused and stamp_ns != self._now_ns:  # a stamp's messages stay together
+                self._start_over_at(stamp_ns)
                 if self._steps:
                     self._steps -= 1
-                    self._step_stamp_ns = stamp_ns
-                else:
-                    self._executor.spin_once(timeout_sec=IDLE_PERIOD_S)
-                    self._publish_clock(self._now_ns or stamp_ns)
-                self._start_over_at(stamp_ns)
+                    break
+                self._executor.spin_once(timeout_sec=IDLE_PERIOD_S)
+                self._publish_clock(self._now_ns or stamp_ns)
                 continue
             left = self._time_left(stamp_ns)
             if left <= 0:
@@ -253,7 +251,6 @@ class Player(Node):
 
     def _pause(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._paused = True
-        self._step_stamp_ns = None
         return _answer(response, True, 'paused')
 
     def _resume(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
