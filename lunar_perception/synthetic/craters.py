@@ -71,9 +71,9 @@ def draw_craters(
     area = (x1 - x0) * (y1 - y0)
     craters = []
     # (smallest, largest radius; craters a square metre; exponent; depth over diameter; labelled)
-    large = float(np.exp(rng.uniform(np.log(1.0e-3), np.log(5e-3))))
+    large = float(np.exp(rng.uniform(np.log(2.0e-3), np.log(2.7e-3))))
     populations = (
-        (3.0, 18.0, large, 1.6, (0.06, 0.13), True),
+        (3.0, 10.0, large, 1.6, (0.06, 0.13), True),
         (0.35, 2.5, 0.03, 2.2, (0.02, 0.07), False),
     )
     for smallest, largest, density, exponent, (shallow, deep), labelled in populations:

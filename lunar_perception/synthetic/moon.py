@@ -98,7 +98,7 @@ class Moon:
         self.mount = config.mount or draw_mount(streams[0])
         self.camera = camera_of(self.mount, config.size)
         self.look = draw_look(streams[1])
-        self._silhouette = draw_silhouette(streams[2], self.mount)
+        self._silhouette = draw_silhouette(streams[2], self.mount, self.look.sun)
         self._rock_field = draw_rock_field(streams[3], config.seed)
         self._landscape = lru_cache(maxsize=1)(self._draw_landscape)
 
@@ -140,7 +140,7 @@ class Moon:
             course = draw_course(streams[0], config.speed, config.frame_interval, count)
         else:
             course = config.course.first(count)
-        terrain = draw_terrain(streams[1], config.seed, course.points(), keep_clear=1.5)
+        terrain = draw_terrain(streams[1], config.seed, course.points(), keep_clear=5.0)
         return terrain, Drive(course, terrain.ground_at)
 
     def _tile(self, terrain: Terrain, path: np.ndarray, body: Pose) -> Renderer:

@@ -24,8 +24,13 @@ TERRAIN_GEOMETRY, ROCK_GEOMETRY = 0, 1
 LIFT = np.float32(0.004)
 """Metres above a surface where its shadow rays start, so that it does not shade itself."""
 
-SHADOW_REACH = 25.0
-"""Metres within which the rover's own shadow is looked for."""
+SHADOW_REACH, SHADOW_HALF_WIDTH = 7.0, 1.3
+"""Metres of the strip away from the sun in which the rover's own shadow falls."""
+
+PENUMBRA = 0.03 * np.array(
+    [[0, 0, 0], [1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1.5], [0, 0, -1.5]]
+)
+"""Changes of the sun's direction (K, 3) over which the rover's shadow is averaged."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +87,8 @@ class Renderer:
             emission = -np.einsum('nc,nc->n', normal, rays[chosen]) / (size * lengths[chosen])
             shine = reflectance(incidence, emission, look.lunar_lambert)
             lit = np.flatnonzero(incidence > 0)
-            lit = lit[~self._shaded(starts[lit], body, look.sun)]
-            light = np.full(len(chosen), look.ambient, np.float32)
-            light[lit] += shine[lit] / reflectance_of_flat_ground(look)
+            shine[lit] *= self._sunlight(starts[lit], body, look.sun)
+            light: np.ndarray = shine / reflectance_of_flat_ground(look) + look.ambient
             return light
 
         ground = np.flatnonzero(hits['geomID'] == TERRAIN_GEOMETRY)
@@ -184,26 +188,39 @@ class Renderer:
         """
         total = np.zeros((len(points), 3), np.float32)
         x, y = points[:, 0], points[:, 1]
+        patch = np.ones(len(points), np.float32)
         for band in self._terrain.roughness:
             seen = np.clip(0.35 * band.noise.longest / np.maximum(footprint, 1e-6), 0, 1)
             values = band.noise.slopes_and_height_at(x, y)
+            # The finer bands lie in patches: grit on the coarsest one's crests, dust between.
+            seen *= patch
             values *= seen[:, None] * np.array([band.height, band.height, 1], np.float32)
             total += values
+            if band is self._terrain.roughness[0]:
+                patch = np.clip(np.exp(0.6 * values[:, 2]), 0.3, 1.6)
         return total[:, :2], total[:, 2]
 
-    def _shaded(self, starts: np.ndarray, body: Pose, sun: np.ndarray) -> np.ndarray:
-        """Return whether ground, rocks or rover stand between points (N, 3) and the sun."""
+    def _sunlight(self, starts: np.ndarray, body: Pose, sun: np.ndarray) -> np.ndarray:
+        """Return the share of the sun that ground, rocks and rover leave to points (N, 3)."""
         towards = np.empty_like(starts)
         towards[:] = sun
-        shaded = self._scene.run(starts, towards, query='OCCLUDED') >= 0
-        turn = body.rotation.astype(np.float32)
-        # The rover's shadow is sought near the rover alone.
-        ahead, aside = (starts[:, k] - np.float32(body.position[k]) for k in (0, 1))
-        near = np.flatnonzero(~shaded & (ahead**2 + aside**2 < SHADOW_REACH**2))
-        starts = (starts[near] - body.position.astype(np.float32)) @ turn
-        towards = np.ascontiguousarray(towards[near] @ turn)
-        shaded[near] = self._silhouette.run(starts, towards, query='OCCLUDED') >= 0
-        return shaded
+        light = (self._scene.run(starts, towards, query='OCCLUDED') < 0).astype(np.float32)
+        # The rover's shadow, sought where it can fall, has the soft edges of LuSNAR's.
+        away = -sun[:2] / np.hypot(*sun[:2])
+        dx, dy = (starts[:, k] - np.float32(body.position[k]) for k in (0, 1))
+        along, across = dx * away[0] + dy * away[1], dy * away[0] - dx * away[1]
+        in_strip = (np.abs(across) < SHADOW_HALF_WIDTH) & (along > -1) & (along < SHADOW_REACH)
+        near = np.flatnonzero((light > 0) & in_strip)
+        starts = (starts[near] - body.position.astype(np.float32)) @ body.rotation.astype(
+            np.float32
+        )
+        share = np.zeros(len(near), np.float32)
+        for offset in PENUMBRA:
+            towards = np.empty_like(starts)
+            towards[:] = (sun + offset) @ body.rotation
+            share += self._silhouette.run(starts, towards, query='OCCLUDED') < 0
+        light[near] = share / len(PENUMBRA)
+        return light
 
 
 def _ground_label(bowl: np.ndarray, rise: np.ndarray) -> np.ndarray:

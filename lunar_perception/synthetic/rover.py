@@ -69,30 +69,32 @@ def camera_of(mount: CameraMount, size: int) -> PinholeCamera:
     return PinholeCamera.from_fov_deg(size, size, mount.fov_deg)
 
 
-def draw_silhouette(rng: np.random.Generator, mount: CameraMount) -> np.ndarray:
+def draw_silhouette(rng: np.random.Generator, mount: CameraMount, sun: np.ndarray) -> np.ndarray:
     """
-    Return boxes that throw the rover's shadow, triangles (T, 3, 3) float32 in its body frame.
+    Return what throws the rover's shadow, triangles (T, 3, 3) float32 in its body frame.
 
-    A deck, the camera mast, and some upright posts: LuSNAR's rover throws a shadow with fingers.
+    LuSNAR's rover is hardly there: a few tapered fingers reach into the image's lower edge,
+    however low the sun. So their heights, and the deck's, follow from how far they are to reach.
     """
-    deck_top = float(rng.uniform(0.3, 0.6)) * mount.height
-    boxes = [((-0.7, -0.6, 0.2), (mount.forward - 0.4, 0.6, deck_top))]
-    boxes.append(
-        (
-            (mount.forward - 0.5, -0.12, deck_top),
-            (mount.forward - 0.42, 0.12, mount.height + 0.1),
-        )
-    )
-    for _ in range(rng.integers(0, 6)):
-        x, y = rng.uniform(-0.7, mount.forward - 0.4), rng.uniform(-0.6, 0.6)
-        half = rng.uniform(0.03, 0.14)
-        top = rng.uniform(deck_top, mount.height + 0.8)
-        boxes.append(((x - half, y - half, deck_top - 0.05), (x + half, y + half, top)))
-    return np.concatenate([_box(np.array(low), np.array(high)) for low, high in boxes])
+    steepness = sun[2] / np.hypot(sun[0], sun[1])
+    reach = mount.height * float(rng.uniform(0.7, 1.5))
+    front = mount.forward - 0.3
+    deck = steepness * reach * float(rng.uniform(0.1, 0.35))
+    solids = [_solid((-0.7, -0.5, 0.0), (front, 0.5, deck), 1.0)]
+    for y in rng.uniform(-0.45, 0.45, rng.integers(2, 6)):
+        x, half = front - rng.uniform(0, 0.2), rng.uniform(0.05, 0.11)
+        top = steepness * reach * float(rng.uniform(0.7, 1.0))
+        solids.append(_solid((x - half, y - half, 0.0), (x + half, y + half, top), 0.2))
+    return np.concatenate(solids)
 
 
-def _box(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def _solid(
+    low: tuple[float, float, float], high: tuple[float, float, float], taper: float
+) -> np.ndarray:
+    """Return a box's triangles (12, 3, 3) float32; `taper` is its top's width over its base's."""
     corners = np.array([np.where([i & 1, i & 2, i & 4], high, low) for i in range(8)])
+    middle = (np.array(low) + np.array(high))[:2] / 2
+    corners[4:, :2] = middle + taper * (corners[4:, :2] - middle)
     quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
     triangles = [t for a, b, c, d in quads for t in ((a, b, c), (a, c, d))]
     return corners[np.array(triangles)].astype(np.float32)

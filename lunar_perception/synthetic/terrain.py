@@ -200,8 +200,8 @@ def draw_terrain(
             float(np.exp(rng.uniform(np.log(0.15), np.log(1.6)))),
         ),
         roughness=(
-            Roughness(FractalNoise((seed, 12), 0.25, 1.6, 22.0), float(rng.uniform(0.04, 0.16))),
-            Roughness(FractalNoise((seed, 13), 0.04, 0.25, 1.8), float(rng.uniform(0.012, 0.04))),
+            Roughness(FractalNoise((seed, 12), 0.25, 1.6, 22.0), float(rng.uniform(0.07, 0.19))),
+            Roughness(FractalNoise((seed, 13), 0.04, 0.25, 1.8), float(rng.uniform(0.01, 0.032))),
             Roughness(
                 FractalNoise((seed, 14), 0.008, 0.03, 0.3, 0.6), float(rng.uniform(0.002, 0.007))
             ),

@@ -1,0 +1,159 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Hold generated frames beside LuSNAR's: shares, brightness, edges, spectrum, horizon, depth.
+
+    python -m benchmarks.look FOLDER [--scenes N] [--seed S] [--output JSON] [--picture PNG]
+
+FOLDER holds LuSNAR's frames, `scene<N>_rgb.png` and `scene<N>_label.png` (ids). Generated frames
+are shrunk to their size before anything is measured. The frames are LuSNAR's: neither they nor
+the picture belong into this repository.
+"""
+
+from argparse import ArgumentParser
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+import sys
+
+import cv2
+import numpy as np
+
+from benchmarks.record import write_record
+from lunar_perception.atomic import write_png
+from lunar_perception.commands.predict import read_image
+from lunar_perception.commands.synth import scene_seed
+from lunar_perception.synthetic import Moon, MoonConfig
+from lunar_perception.taxonomy import LUNAR_TERRAIN, SKY
+
+LUSNAR_SHARES = (0.687, 0.013, 0.025, 0.032, 0.243)
+"""Of the whole data set, by class id."""
+
+SHRINK = 4
+"""Generated frames are rendered this many times the reference frames' size, then averaged."""
+
+Example = tuple[np.ndarray, np.ndarray]  # image (H, W, 3) uint8, label (H, W) uint8
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument('folder', type=Path)
+    parser.add_argument('--scenes', type=int, default=9)
+    parser.add_argument('--frames', type=int, default=3, help='of each scene, 4 m apart')
+    parser.add_argument('--seed', type=int, default=0, help='as of `lunar-perception synth`')
+    parser.add_argument('--output', type=Path, help='where the figures go, as JSON')
+    parser.add_argument('--picture', type=Path, help='where the frames go, as PNG')
+    arguments = parser.parse_args()
+
+    references = list(read_references(arguments.folder))
+    if not references:
+        sys.exit(f'{arguments.folder} has no *_rgb.png')
+    side = references[0][0].shape[0]
+    generated, depths, firsts = [], [], []
+    for number in range(1, arguments.scenes + 1):
+        config = MoonConfig(
+            scene_seed(arguments.seed, number), size=SHRINK * side, frame_interval=2.0
+        )
+        for frame in Moon(config).frames(arguments.frames):
+            image = cv2.resize(frame.left, (side, side), interpolation=cv2.INTER_AREA)
+            generated.append((image, frame.label[SHRINK // 2 :: SHRINK, SHRINK // 2 :: SHRINK]))
+            depths.append(frame.depth[np.isfinite(frame.depth)])
+        firsts.append(generated[-arguments.frames])
+    shares = class_shares(generated)
+    results = {
+        'lusnar': statistics(references),
+        'generated': statistics(generated),
+        'generated_share_over_lusnars': rounded(
+            dict(zip(LUNAR_TERRAIN.names, shares / LUSNAR_SHARES, strict=True))
+        ),
+        'generated_depth_m': percentiles(np.concatenate(depths)),
+    }
+    for name, value in results.items():
+        print(name, value, sep='\n    ')
+    if arguments.output:
+        write_record(arguments.output, results)
+    if arguments.picture:
+        write_png(arguments.picture, contact_sheet([*references, *firsts]))
+
+
+def read_references(folder: Path) -> Iterator[Example]:
+    """Yield the reference frames."""
+    for path in sorted(folder.glob('*_rgb.png')):
+        label = cv2.imread(str(path).replace('_rgb', '_label'), cv2.IMREAD_GRAYSCALE)
+        yield read_image(path), label
+
+
+def class_shares(examples: Sequence[Example]) -> np.ndarray:
+    """Return the share of pixels by class id, mean over frames."""
+    return np.mean(
+        [np.bincount(label.ravel(), minlength=5) / label.size for _, label in examples], 0
+    )
+
+
+def statistics(examples: Sequence[Example]) -> dict[str, object]:
+    """Return what can be told from images and labels alone."""
+    grey = [image.mean(-1) for image, _ in examples]
+    pixels = np.concatenate([g.ravel() for g in grey])
+    labels = np.concatenate([label.ravel() for _, label in examples])
+    edges = np.concatenate([edge_strength(g).ravel() for g in grey])
+    present = [k for k in range(len(LUNAR_TERRAIN)) if (labels == k).any()]
+    return {
+        'share': rounded(dict(zip(LUNAR_TERRAIN.names, class_shares(examples), strict=True))),
+        'brightness': {LUNAR_TERRAIN.names[k]: percentiles(pixels[labels == k]) for k in present},
+        'edge_strength': {
+            LUNAR_TERRAIN.names[k]: percentiles(edges[labels == k]) for k in present
+        },
+        'ground_contrast_by_octave': octaves(grey),
+        'horizon_row': percentiles(np.concatenate([horizon(label) for _, label in examples])),
+    }
+
+
+def edge_strength(grey: np.ndarray) -> np.ndarray:
+    """Return the length of the grey gradient, per pixel."""
+    return np.hypot(
+        *(cv2.Sobel(grey, cv2.CV_64F, *axis, scale=1 / 8) for axis in ((1, 0), (0, 1)))
+    )
+
+
+def octaves(grey: Sequence[np.ndarray]) -> dict[str, float]:
+    """
+    Return the contrast of the ground by scale: the mean over frames of the standard deviation.
+
+    Of differences of Gaussians in the lower half of the image, divided by its mean.
+    """
+    contrast: dict[str, list[float]] = {}
+    for image in grey:
+        for sigma in (0.5, 1, 2, 4, 8):
+            band = cv2.GaussianBlur(image, (0, 0), sigma) - cv2.GaussianBlur(
+                image, (0, 0), 2 * sigma
+            )
+            half = np.s_[len(image) // 2 :]
+            contrast.setdefault(f'{sigma} px', []).append(band[half].std() / image[half].mean())
+    return rounded({name: float(np.mean(values)) for name, values in contrast.items()})
+
+
+def horizon(label: np.ndarray) -> np.ndarray:
+    """Return each column's number of sky pixels over the image's height."""
+    return (label == SKY).mean(axis=0)
+
+
+def percentiles(values: np.ndarray) -> dict[str, float]:
+    """Return the 5th, 50th and 95th percentile, and the mean."""
+    low, middle, high = np.percentile(values, (5, 50, 95)).tolist()
+    return rounded({'p5': low, 'p50': middle, 'p95': high, 'mean': float(values.mean())})
+
+
+def rounded(values: dict[str, float]) -> dict[str, float]:
+    """Return the values with three digits after the point."""
+    return {name: round(float(value), 3) for name, value in values.items()}
+
+
+def contact_sheet(examples: Sequence[Example], columns: int = 6) -> np.ndarray:
+    """Return all images, each above its label, twice their size."""
+    cells = [np.concatenate([image, LUNAR_TERRAIN.colorize(label)]) for image, label in examples]
+    cells += [np.zeros_like(cells[0])] * (-len(cells) % columns)
+    rows = [np.concatenate(cells[k : k + columns], 1) for k in range(0, len(cells), columns)]
+    return cv2.resize(np.concatenate(rows), None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+
+
+if __name__ == '__main__':
+    main()
