@@ -167,7 +167,7 @@ class InProcess:
         for topic in topics:
             self._subscriptions.append(
                 self.peer.create_subscription(
-                    message_type, topic, self.got[topic].append, RELIABLE
+                    message_type, topic, lambda m, t=topic: self.got[t].append(m), RELIABLE
                 )
             )
             self.until(self.node._outputs[topic].get_subscription_count, topic)

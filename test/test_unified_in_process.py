@@ -40,7 +40,6 @@ from std_msgs.msg import Header
 from lunar_perception.commands.local_dds import FAST_DDS_PROFILE
 from lunar_perception.nodes import diagnostics, network, unified_node
 from lunar_perception.nodes.diagnostics import resident_memory
-from lunar_perception.nodes.network import load_predictor
 
 CONFIGURE, ACTIVATE = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE
 DEACTIVATE, CLEANUP = Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP
@@ -258,8 +257,11 @@ def bad_configurations(folder: Path) -> tuple[Path, list[BadConfiguration]]:
     ]
 
 
-def test_configure_fails_with_the_reason_and_can_be_tried_again(tmp_path: Path) -> None:
-    assert network.load_predictor is load_predictor
+def test_configure_fails_with_the_reason_and_can_be_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unified_node, 'network_values', network.network_values)
+    monkeypatch.setattr(unified_node, 'free_device_memory', network.free_device_memory)
     good, bads = bad_configurations(tmp_path)
     with InProcess(max_age=-1.0, hazard_classes=['boulder']) as ros:
         rows = []
@@ -285,12 +287,14 @@ def test_configure_fails_with_the_reason_and_can_be_tried_again(tmp_path: Path) 
             assert not ros.node._outputs
             changes = {'model': str(good), 'device': 'cpu'}
             ros.node.set_parameters([Parameter(n, value=value) for n, value in changes.items()])
-            assert ros.change_state(CONFIGURE, CLEANUP)
-        ros.until(lambda: len(ros.log) >= len(rows), 'the log')
+            assert ros.change_state(CONFIGURE)
+            ros.status(lambda status, values: values.get('device') == 'cpu')
+            assert ros.change_state(CLEANUP)
         for row in rows:
             print(' | '.join(row))
         assert {state for _, state in rows} == {'unconfigured'}
-        assert all(any(message in line for line in ros.log) for message, _ in rows)
+        said = [message for message, _ in rows]
+        ros.until(lambda: set(said) <= set(ros.log), 'the log')
 
 
 def test_the_newest_frame_is_taken_and_every_frame_is_counted(
@@ -328,10 +332,11 @@ def test_memory_is_flat_over_ten_thousand_frames(ros: InProcess, fake: FakeNetwo
     for frame in range(1, 10_001):
         ros.node._on_camera_info(info)
         ros.node._on_image(message)
-        if frame % 5 == 0:  # the others are dropped
+        if frame % 10 == 0:  # the others are dropped
             ros.counts()
             ros.got.clear()
         if frame in (2_000, 10_000):
+            ros.diagnostics.clear()
             gc.collect()
             at[frame] = (resident_memory(), len(gc.get_objects()))
     fake.seen.clear()
@@ -339,7 +344,8 @@ def test_memory_is_flat_over_ten_thousand_frames(ros: InProcess, fake: FakeNetwo
     assert received == 10_000 == processed + dropped
     print(f'processed {processed}, dropped {dropped}; memory and objects {at}')
     assert at[10_000][0] - at[2_000][0] < 8 * 2**20
-    assert processed >= 2_000
+    assert at[10_000][1] - at[2_000][1] < 1_000
+    assert processed >= 1_000
 
 
 def test_outputs_are_made_only_while_somebody_subscribes(

@@ -8,14 +8,12 @@ from collections.abc import Callable, Iterator
 import importlib.util
 import os
 from pathlib import Path
-import re
 import signal
 import subprocess
 import sys
 from time import monotonic
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import yaml
@@ -32,10 +30,8 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import parameter_value_to_python
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import (
     CameraInfo,
-    CompressedImage,
     Image,
     PointCloud2,
     PointField,
@@ -45,6 +41,7 @@ from std_msgs.msg import Header
 import torch
 
 from lunar_perception.camera import PinholeCamera
+from lunar_perception.commands.local_dds import FAST_DDS_PROFILE
 from lunar_perception.inference.predictor import UnifiedPredictor
 from lunar_perception.models import UnifiedConfig, UnifiedModel
 from lunar_perception.models.encoders import SamEncoderConfig
@@ -66,7 +63,6 @@ TOPICS = {
     'label/overlay': Image,
     'depth/colored': Image,
 }
-WITHOUT_CAMERA = {'label', 'confidence', 'costmap/label', 'costmap/confidence', 'label/overlay'}
 SKY, ROCK, CRATER, UNLABELLED = 4, 2, 1, 255
 
 RELIABLE = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
@@ -103,6 +99,7 @@ def domain() -> Iterator[int]:
         environment.setenv('ROS_DOMAIN_ID', str(number))
         environment.setenv('OMP_NUM_THREADS', '1')  # tiny tensors; two cores for everything
         environment.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+        environment.setenv('FASTRTPS_DEFAULT_PROFILES_FILE', str(FAST_DDS_PROFILE))
         yield number
 
 
@@ -265,7 +262,7 @@ class Client:
     def state(self) -> str:
         return self.call(GetState, 'get_state', GetState.Request()).current_state.label
 
-    def set(self, name: str, value: Any) -> str | None:
+    def set_parameter(self, name: str, value: Any) -> str | None:
         """Set a parameter; return the reason for a refusal."""
         parameter = rclpy.Parameter(name, value=value).to_parameter_msg()
         request = SetParameters.Request(parameters=[parameter])
@@ -430,9 +427,9 @@ def test_label_info_is_latched(client: Client) -> None:
         classes = [(entry.class_id, entry.class_name) for entry in got[-1].class_map]
         assert classes == list(enumerate(['regolith', 'crater', 'rock', 'mountain', 'sky']))
         assert got[-1].threshold == 0.0
-    assert client.set('min_confidence', 0.5) is None
+    assert client.set_parameter('min_confidence', 0.5) is None
     client.until(lambda: client.got['label_info'][-1].threshold == 0.5, 'the new threshold')
-    assert client.set('min_confidence', 0.0) is None
+    assert client.set_parameter('min_confidence', 0.0) is None
 
 
 ROI = RegionOfInterest(x_offset=16, y_offset=8, width=2 * WIDTH, height=2 * HEIGHT)
@@ -592,48 +589,6 @@ def test_live_counts_add_up_and_outputs_are_of_the_newest_frames(client: Client)
     assert stamps == sorted(stamps)
 
 
-def test_labels_go_on_while_depth_waits_for_camera_info(client: Client) -> None:
-    client.meet(set(TOPICS), camera_info())
-    wrongs = {
-        r'uncalibrated \(K\[0\] = 0\)': camera_info(k=[0.0] * 9),
-        'of 41×25 pixels, the image of 83×50': camera_info(width=41, height=25),
-        'fx = -70': camera_info(fx=-70.0),
-    }
-    for reason, info in wrongs.items():
-        header = client.perceive(noise_image(), info, WITHOUT_CAMERA)['label'].header
-        client.status(lambda _, status, reason=reason: bool(re.search(reason, status.message)))
-        for topic in TOPICS.keys() - WITHOUT_CAMERA:
-            assert all(message.header != header for message in client.got[topic])
-    assert client.set('default_fov_deg', 80.0) is None
-    camera = PinholeCamera.from_fov_deg(WIDTH, HEIGHT, 80.0)
-    outputs = client.perceive(noise_image(), camera_info(k=[0.0] * 9), set(TOPICS))
-    assert outputs['depth/camera_info'].k[0] == camera.fx
-    assert client.set('default_fov_deg', 0.0) is None
-    client.perceive(noise_image(), camera_info(), set(TOPICS))
-    client.status(lambda _, status: status.level == DiagnosticStatus.OK)
-
-
-def test_bad_images_are_named_and_dropped_and_the_node_goes_on(client: Client) -> None:
-    client.meet({'label'})
-    good = rgb_message(noise_image(), new_header())
-    for reason, changes in {
-        "'bayer_rggb8' is not one of": {'encoding': 'bayer_rggb8'},
-        'cut off': {'height': 4000},
-        'empty': {'height': 0, 'data': array('B')},
-    }.items():
-        before = client.status(lambda *_: True)
-        bad = rgb_message(noise_image(), new_header())
-        for name, value in changes.items():
-            setattr(bad, name, value)
-        client.images.publish(bad)
-        after = client.status(lambda _, status, reason=reason: reason in status.message)
-        assert int(after['dropped']) == int(before['dropped']) + 1
-        good.header = new_header()
-        client.images.publish(good)
-        client.outputs(good.header, {'label'})
-    client.status(lambda _, status: 'image dropped' not in status.message)
-
-
 def test_parameters_are_as_the_file_says(client: Client) -> None:
     documented = yaml.safe_load(CONFIG.read_text())['/**/unified']['ros__parameters']
     names = client.call(ListParameters, 'list_parameters', ListParameters.Request()).result.names
@@ -672,7 +627,7 @@ def test_parameters_are_as_the_file_says(client: Client) -> None:
 def test_a_bad_parameter_is_refused_with_a_reason(
     client: Client, name: str, value: Any, reason: str
 ) -> None:
-    assert reason in (client.set(name, value) or '')
+    assert reason in (client.set_parameter(name, value) or '')
 
 
 def test_parameters_take_effect_at_once(client: Client) -> None:
@@ -685,10 +640,10 @@ def test_parameters_take_effect_at_once(client: Client) -> None:
         'hazard_classes': (['rock', 'sky'], ['rock', 'crater']),
     }
     for name, (value, _) in changes.items():
-        assert client.set(name, value) is None
+        assert client.set_parameter(name, value) is None
     outputs = client.perceive(noise_image(), camera_info(), topics)
     for name, (_, default) in changes.items():
-        assert client.set(name, default) is None
+        assert client.set_parameter(name, default) is None
     label, depth = array_of(outputs['label']), array_of(outputs['depth'])
     assert (label == UNLABELLED).all()
     assert np.isposinf(depth).any() and np.isnan(depth[~np.isinf(depth)]).all()
@@ -719,107 +674,11 @@ def test_nothing_is_made_that_nobody_subscribes_to(client: Client) -> None:
     client.until(not_read, 'a frame that is not read')
 
 
-def test_a_peer_with_another_qos_is_named(client: Client) -> None:
-    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    subscription = client.node.create_subscription(Image, 'depth/colored', lambda _: None, latched)
-    values = client.status(lambda values, _: 'test_client' in _.message)
-    assert values['qos_mismatches'] == '/perception/depth/colored'
-    assert 'durability' in values['message'] or 'transient' in values['message']
-    client.node.destroy_subscription(subscription)
-    client.status(lambda values, status: not values['qos_mismatches'])
-
-
 def test_impossible_transitions_are_refused(client: Client) -> None:
     assert not client.change_state(Transition.TRANSITION_ACTIVATE)
     assert not client.change_state(Transition.TRANSITION_CONFIGURE)
     assert not client.change_state(99)
     assert client.state() == 'active'
-
-
-def test_configure_fails_with_the_reason_and_can_be_tried_again(
-    weights: Path, tmp_path: Path
-) -> None:
-    """Bad weights and a bad value: unconfigured, ERROR; made good: the whole life cycle."""
-    arguments = ('-r', '__ns:=/again', '-p', 'model:=/no/such', '-p', 'max_age:=-1.0')
-    with NodeProcess(tmp_path, *arguments) as process, Client('/again/unified') as client:
-        for reason, name, value in (
-            ('max_age must lie in 0.0 … 3600.0', 'max_age', 0.0),
-            ('/no/such', 'device', 'abacus'),
-            ("unknown device 'abacus'", 'device', 'cpu'),
-            ('/no/such', 'model', str(weights)),
-        ):
-            values = client.status(lambda _, status, reason=reason: reason in status.message)
-            assert values['state'] == 'unconfigured'
-            assert client.diagnostics[-1].level == DiagnosticStatus.ERROR
-            assert client.set(name, value) is None
-            if name != 'model':
-                assert not client.change_state(Transition.TRANSITION_CONFIGURE)
-        assert process.said().count('can not configure') == 4
-        for _ in range(3):
-            assert client.change_state(Transition.TRANSITION_CONFIGURE)
-            assert client.state() == 'inactive'
-            client.until(
-                lambda: client.node.get_publishers_info_by_topic('/again/points'), 'topics'
-            )
-            assert client.change_state(Transition.TRANSITION_ACTIVATE)
-            client.until_active()
-            client.meet({'label'})
-            client.unsubscribe()
-            client.got.clear()
-            assert client.change_state(Transition.TRANSITION_DEACTIVATE)
-            client.until(lambda: not client.images.get_subscription_count(), 'unsubscribing')
-            assert client.change_state(Transition.TRANSITION_CLEANUP)
-            client.until(
-                lambda: not client.node.get_publishers_info_by_topic('/again/points'), 'cleanup'
-            )
-        # What is fixed while configured takes effect after a cleanup.
-        assert client.set('lossless', True) is None
-        assert client.set('image_transport', 'compressed') is None
-        assert client.change_state(Transition.TRANSITION_CONFIGURE)
-        assert client.change_state(Transition.TRANSITION_ACTIVATE)
-        pictures = client.node.create_publisher(
-            CompressedImage, '/again/image/compressed', RELIABLE
-        )
-        client.until(pictures.get_subscription_count, 'the subscription')
-        (endpoint,) = client.node.get_subscriptions_info_by_topic('/again/image/compressed')
-        assert endpoint.qos_profile.reliability == ReliabilityPolicy.RELIABLE
-        client.subscribe('label')
-        _, png = cv2.imencode('.png', noise_image()[..., ::-1])
-        picture = CompressedImage(format='png', data=array('B', png.tobytes()))
-
-        def labelled() -> bool:
-            picture.header = new_header()
-            pictures.publish(picture)
-            client.executor.spin_once(timeout_sec=0.3)
-            return bool(client.got['label'])
-
-        client.until(labelled, 'a label of a compressed image')
-        expected = UnifiedPredictor.from_pretrained(weights)(noise_image()).label
-        np.testing.assert_array_equal(array_of(client.got['label'][0]), expected)
-        assert client.change_state(Transition.TRANSITION_ACTIVE_SHUTDOWN)
-        assert client.state() == 'finalized'
-        process.end()
-
-
-def test_simulated_time(weights: Path, tmp_path: Path) -> None:
-    """Diagnostics come without /clock; max_age is by the node's clock; ended while it loads."""
-    arguments = ('-r', '__ns:=/sim', '-p', f'model:={weights}', '-p', 'use_sim_time:=true')
-    with NodeProcess(tmp_path, *arguments) as process, Client('/sim/unified') as client:
-        client.until_active()
-        client.status(lambda values, _: '/clock' in values['waiting_for'])
-        clock = client.node.create_publisher(Clock, '/clock', RELIABLE)
-        client.until(clock.get_subscription_count, 'the node on /clock')
-        clock.publish(Clock(clock=Time(sec=1000)))
-        client.status(lambda values, _: '/clock' not in values['waiting_for'])
-        client.meet({'label'})
-        assert client.set('max_age', 2.0) is None
-        before = client.status(lambda *_: True)
-        client.send(noise_image(), new_header(sec=997), None)
-        after = client.status(lambda _, status: 'older than max_age (2.0 s)' in status.message)
-        assert int(after['dropped']) == int(before['dropped']) + 1
-        client.perceive(noise_image(), None, {'label'}, sec=999)
-        client.perceive(noise_image(), None, {'label'}, sec=5000)
-        process.end()
 
 
 @pytest.mark.parametrize(
