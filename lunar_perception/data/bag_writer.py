@@ -3,6 +3,7 @@
 """A LuSNAR scene as a rosbag2, in the axes and frames of REP 103 and REP 105."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 import os
 from pathlib import Path
@@ -63,7 +64,7 @@ def convert_scene(
 
     `storage`: 'mcap' or 'sqlite3'; `every`: take each n-th frame; `start_s`, `duration_s`:
     seconds after the first frame, and from there; `compressed`: images as PNG CompressedImage
-    under …/compressed. One frame at a time is in memory. Messages are recorded at their own
+    under …/compressed. Two frames at a time are in memory. Messages are recorded at their own
     stamps; of a frame, the left image comes last. What the scene lacks (right images, LiDAR,
     inertial samples, poses) the bag lacks. The folder appears whole or not at all. `progress` is
     called after each frame with the frames done and their total. Raises BagError when `bag`
@@ -81,7 +82,7 @@ def convert_scene(
     ):
         conversion = _Conversion(writer, scene, compressed)
         conversion.write_static(chosen.stamps_ns[0])
-        for done, frame in enumerate(chosen, 1):
+        for done, frame in enumerate(conversion.loaded(chosen), 1):
             conversion.write(frame)
             progress(done, len(chosen))
     return len(chosen)
@@ -126,6 +127,25 @@ class _Conversion:
             for child, pose in at_rest.items()
         ]
         self._send(topics.TF_STATIC, stamp_ns, messages.tf(transforms))
+
+    def loaded(self, scene: Scene) -> Iterator[Frame]:
+        """Yield the frames; while one is being written, the next is read and decoded."""
+        with ThreadPoolExecutor(1) as pool:
+            following: Future[Frame] | None = None
+            for frame in scene:
+                current, following = following, pool.submit(self._load, frame)
+                if current is not None:
+                    yield current.result()
+            if following is not None:
+                yield following.result()
+
+    def _load(self, frame: Frame) -> Frame:
+        _ = frame.image, frame.depth, frame.label  # each is kept by the frame
+        if self._present.right:
+            _ = frame.right_image
+        if self._present.lidar:
+            _ = frame.lidar
+        return frame
 
     def write(self, frame: Frame) -> None:
         """Write all of one frame, what it is judged by first and its left image last."""

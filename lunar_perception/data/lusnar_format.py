@@ -154,7 +154,9 @@ _ID_BY_RED[[color[0] for color in LUNAR_TERRAIN.colors]] = range(len(LUNAR_TERRA
 def label_ids(color: np.ndarray) -> np.ndarray:
     """Return the ids (H, W) uint8 of LuSNAR's label colours (H, W, 3); ValueError for others."""
     label: np.ndarray = _ID_BY_RED[color[..., 0]]
-    unknown = (LUNAR_TERRAIN.colorize(label) != color).any(axis=-1)
+    unknown = np.zeros(label.shape, bool)
+    for channel, shade in enumerate(LUNAR_TERRAIN.palette().T):  # much faster than whole colours
+        unknown |= shade.copy()[label] != color[..., channel]
     if unknown.any():
         row, column = np.argwhere(unknown)[0]
         raise ValueError(
