@@ -29,10 +29,11 @@ class BagError(ValueError):
 
 
 class BagTopic(NamedTuple):
-    """A recorded topic: its name, the type of its messages, and what its publishers offered."""
+    """A recorded topic: name, type and number of its messages, what its publishers offered."""
 
     name: str
     msgtype: str
+    message_count: int
     qos: tuple[Qos, ...]
 
 
@@ -77,7 +78,7 @@ class BagReader:
             self._stack.close()
             raise
         self.topics = {
-            name: BagTopic(name, info.msgtype or '', _qos(info.connections))
+            name: BagTopic(name, info.msgtype or '', info.msgcount, _qos(info.connections))
             for name, info in self._reader.topics.items()
         }
         self.message_count = self._reader.message_count

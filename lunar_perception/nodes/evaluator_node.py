@@ -78,8 +78,10 @@ class EvaluatorNode(Node):
         self._model = self._text('model', '', "The node's weights, as the report names them.")
         self._problems = Problems(self.get_logger())
         self.scoreboard = Scoreboard(PositionPrior.shipped())
+        self._frames_recorded = 0
+        self._damage: str | None = None
         if self._bag:
-            self._mount_camera()
+            self._look_into_bag()
         self._pairing: StampPairing[Any] = StampPairing(PARTS)
         self._camera_infos = RecentCameraInfos()
         self._arrival_ns: dict[int, dict[str, int]] = {}
@@ -122,9 +124,22 @@ class EvaluatorNode(Node):
         received, processed, dropped = (int(self._node_values.get(k, -1)) for k in COUNTS)
         return received >= 0 and received == processed + dropped
 
-    def write(self, partial: str | None) -> None:
-        """Write metrics.json and report.html; `partial` says why the evaluation ended early."""
+    def finish(self, interrupted: bool) -> bool:
+        """
+        Write metrics.json and report.html.
+
+        Returns whether all that the bag holds was scored. What was not is named, and results of
+        less than the whole bag are marked as partial.
+        """
         self._pairing.flush()
+        seen = self.scoreboard.network.frames + len(self.missing)
+        ended_early = None
+        if self._damage is not None:
+            ended_early = self._damage
+        elif seen < self._frames_recorded:
+            ended_early = f'{seen} of the {self._frames_recorded} frames of the bag came'
+        elif interrupted:
+            ended_early = 'interrupted before the end of the bag'
         for stamp_ns, parts in self.missing.items():
             self.get_logger().warning(f'frame {stamp_ns} was not scored: no {", no ".join(parts)}')
         frames = self.scoreboard.network.frames
@@ -139,20 +154,24 @@ class EvaluatorNode(Node):
             latency_ms=self._latency_ms,
             counts=counts,
             missing=self.missing,
-            partial=partial,
+            partial=ended_early,
         )
         self.get_logger().info(
             f'{frames} frames scored, {len(self.missing)} missing; look at '
             f'{self._output / "report.html"}'
         )
+        return ended_early is None and not self.missing
 
     def _text(self, name: str, default: str, description: str) -> str:
         descriptor = ParameterDescriptor(description=description, read_only=True)
         return str(self.declare_parameter(name, default, descriptor).value)
 
-    def _mount_camera(self) -> None:
+    def _look_into_bag(self) -> None:
+        """Find out how the camera is mounted, how much there is to play, and if that is all."""
         with BagReader(self._bag) as reader:
             mounting = LusnarBag(reader).mounting()
+            self._frames_recorded = reader.topics[LABEL].message_count
+            self._damage = reader.damage
         if mounting is not None:
             self.scoreboard.mount_camera(mounting.height, mounting.pitch_deg)
 
@@ -247,8 +266,8 @@ class EvaluatorNode(Node):
         self._diagnostics.publish(message)
 
 
-def evaluate(node: EvaluatorNode) -> str | None:
-    """Spin until the bag has ended; return why it ended early, None when it did not."""
+def evaluate(node: EvaluatorNode) -> bool:
+    """Spin until the bag has ended; return whether it was interrupted before."""
     executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(node)
 
@@ -261,9 +280,9 @@ def evaluate(node: EvaluatorNode) -> str | None:
         spin_until(node.bag_ended)
         reports = node.node_reports
         spin_until(lambda: node.node_reports > reports and node.counts_settled(), COUNTS_S)
-        return None
+        return False
     except (KeyboardInterrupt, ExternalShutdownException):
-        return 'interrupted before the end of the bag'
+        return True
     finally:
         executor.shutdown()
 
@@ -278,11 +297,10 @@ def main(args: list[str] | None = None) -> None:
         rclpy.try_shutdown()
         sys.exit(f'evaluator_node: {error}')
     try:
-        ended_early = evaluate(node)
+        interrupted = evaluate(node)
         if not node.scoreboard.network.frames:
             sys.exit('evaluator_node: nothing was scored, so there are no results')
-        node.write(ended_early)
-        if ended_early or node.missing:
+        if not node.finish(interrupted):
             sys.exit(1)
     finally:
         node.destroy_node()

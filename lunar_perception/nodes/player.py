@@ -150,7 +150,10 @@ class Player(Node):
                 'is not installed'
             )
             return None
-        qos = output_qos(lossless=True) if self._options.lossless else recorded_qos(topic.qos)
+        qos = recorded_qos(topic.qos)
+        if self._options.lossless:
+            durability, qos = qos.durability, output_qos(lossless=True)
+            qos.durability = durability
         return self.create_publisher(kind, topic.name, qos)
 
     def _publish(self, message: BagMessage) -> None:
@@ -207,13 +210,14 @@ class Player(Node):
             self._clock_publisher.publish(Clock(clock=Time(nanoseconds=stamp_ns).to_msg()))
 
     def _wait_until_ready(self) -> None:
-        """Wait until the evaluator is there and all who listen are connected."""
+        """Wait until the evaluator is there and all who listen to frames are connected."""
         self.get_logger().info(f'waiting for the evaluator on {PROCESSED}')
 
         def ready() -> bool:
             return self._scored is not None and all(
                 publisher.get_subscription_count() >= self.count_subscribers(topic)
                 for topic, publisher in self._publishers_by_topic.items()
+                if topic in FRAME_TOPICS or topic in CAMERA_INFO.values()
             )
 
         self._spin_until(
