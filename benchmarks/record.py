@@ -1,0 +1,42 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Figures as JSON, with what they were measured on."""
+
+from collections.abc import Mapping
+from datetime import date
+from importlib.metadata import version
+import os
+from pathlib import Path
+import platform
+import sys
+from typing import Any
+
+from lunar_perception.atomic import write_json
+
+LIBRARIES = ('torch', 'transformers', 'numpy', 'opencv-python-headless', 'embreex')
+
+
+def write_record(path: Path, results: Mapping[str, Any]) -> None:
+    """Write `results` beside date, command, hardware and versions; the file whole or not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(
+        path,
+        {
+            'date': date.today().isoformat(),
+            'command': ' '.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            'hardware': {'processor': processor(), 'cores': len(os.sched_getaffinity(0))},
+            'versions': {
+                'python': platform.python_version(),
+                **{library: version(library) for library in LIBRARIES},
+            },
+            'results': dict(results),
+        },
+    )
+
+
+def processor() -> str:
+    """Return the processor's name, as Linux tells it."""
+    for line in Path('/proc/cpuinfo').read_text().splitlines():
+        if line.startswith('model name'):
+            return line.split(':', 1)[1].strip()
+    return platform.machine()
