@@ -213,32 +213,16 @@ class BadConfiguration(NamedTuple):
 
 def bad_configurations(folder: Path) -> tuple[Path, list[BadConfiguration]]:
     """Return good weights and configurations that are not."""
-    import torch
-
-    from lunar_perception.models import UnifiedConfig, UnifiedModel
-    from lunar_perception.models.encoders import SamEncoderConfig
-
-    def save(name: str, decoder_channels: int) -> Path:
-        torch.manual_seed(0)
-        blocks = (0, 1, 2, 3)
-        encoder = SamEncoderConfig(
-            hidden_size=16, depth=4, heads=2, global_blocks=blocks, taps=blocks, image_size=64
-        )
-        config = UnifiedConfig(
-            encoder,
-            decoder_channels=decoder_channels,
-            detail_channels=(6, 6, 8, 8),
-            input_size=64,
-        )
-        UnifiedModel(config).save_pretrained(folder / name)
-        return folder / name
+    from tiny_network import save_tiny_network
 
     good, cut, other, pickled, torch_file = (
-        save(name, 8) for name in ('good', 'cut', 'other', 'pickled', 'torch_file')
+        save_tiny_network(folder / name)
+        for name in ('good', 'cut', 'other', 'pickled', 'torch_file')
     )
     weights = good / 'model.safetensors'
     (cut / weights.name).write_bytes(weights.read_bytes()[:1000])
-    (other / weights.name).write_bytes((save('wider', 12) / 'model.safetensors').read_bytes())
+    wider = save_tiny_network(folder / 'wider', decoder_channels=12)
+    (other / weights.name).write_bytes((wider / weights.name).read_bytes())
     with (pickled / weights.name).open('wb') as file:
         pickle.dump({'weight': 1}, file)
     (torch_file / weights.name).rename(torch_file / 'pytorch_model.bin')

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The unified node: camera images in; labels, depth and labelled clouds out."""
 
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from dataclasses import dataclass
 import os
 import sys
@@ -78,7 +78,6 @@ class UnifiedNode(LifecycleNode):
         self._settings = NodeParameters(self, on_change=self._publish_label_info)
         self._qos_watch = QosWatch(self, self._problems)
         self._predictor: UnifiedPredictor | None = None
-        self._loading: Future[UnifiedPredictor] | None = None
         self._worker: FrameWorker[ReceivedFrame] = FrameWorker(self._process, self._on_failure)
         self._outputs: dict[str, LifecyclePublisher] = {}
         self._label_infos: list[LifecyclePublisher] = []
@@ -91,11 +90,6 @@ class UnifiedNode(LifecycleNode):
             self._publish_diagnostics,
             clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
-
-    @property
-    def is_loading(self) -> bool:
-        """Whether a thread is loading the network, which can not be stopped."""
-        return self._loading is not None and not self._loading.done()
 
     def autostart(self) -> None:
         """Go to active, if parameter `autostart` says so."""
@@ -183,12 +177,11 @@ class UnifiedNode(LifecycleNode):
 
     def _load(self) -> 'UnifiedPredictor':
         """Load the network, while diagnostics keep coming."""
-        self._loading = loading = start_loading(self._settings.values)
+        loading = start_loading(self._settings.values)
         while not wait([loading], timeout=DIAGNOSTICS_PERIOD_S).done:
             if not self.context.ok():
                 raise RuntimeError('ROS was shut down while the network was loading')
             self._publish_diagnostics()
-        self._loading = None
         return loading.result()
 
     def _subscribe(self) -> None:
@@ -357,8 +350,10 @@ def main(args: list[str] | None = None) -> None:
     finally:
         node.destroy_node()
         rclpy.try_shutdown()
-    if node.is_loading:
-        os._exit(0)  # Python would wait for the thread's imports, or crash in them
+    # Python would wait for a network that is loading, and takes seconds to part with torch; launch
+    # waits 5 s before it insists.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 if __name__ == '__main__':

@@ -1,0 +1,159 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The shipped launch files under the real launch system: graph, parameters, a clean end."""
+
+from collections.abc import Iterator
+import os
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+
+launch_pytest = pytest.importorskip('launch_pytest', reason='needs ROS 2 with launch_pytest')
+pytest.importorskip('rclpy', reason='needs ROS 2')
+
+from ament_index_python.packages import get_package_share_directory, PackageNotFoundError
+from launch import LaunchDescription
+from launch.actions import GroupAction, IncludeLaunchDescription, RegisterEventHandler
+from launch.event_handlers import OnProcessExit
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from lifecycle_msgs.srv import GetState
+from rcl_interfaces.srv import GetParameters
+import rclpy
+from rclpy.node import Node
+from rclpy.parameter import parameter_value_to_python
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from tiny_network import save_tiny_network
+
+from lunar_perception.nodes.label_info import LabelInfo
+from lunar_perception.nodes.outputs import OUTPUTS
+
+try:
+    LAUNCH = Path(get_package_share_directory('lunar_perception')) / 'launch'
+except PackageNotFoundError:
+    pytest.skip('needs lunar_perception as colcon installs it', allow_module_level=True)
+
+TIMEOUT_S = 90.0
+EXITS: list[int] = []
+
+
+def included(name: str, **arguments: str) -> GroupAction:
+    """Return a shipped launch file that keeps its arguments to itself."""
+    source = PythonLaunchDescriptionSource(str(LAUNCH / f'{name}.launch.py'))
+    return GroupAction([IncludeLaunchDescription(source, launch_arguments=arguments.items())])
+
+
+@launch_pytest.fixture(scope='module')
+def launched(tmp_path_factory: pytest.TempPathFactory) -> LaunchDescription:
+    """Start both files at once: launch_ros starts only once in a process."""
+    os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
+    os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+    folder = tmp_path_factory.mktemp('launched')
+    model = str(save_tiny_network(folder / 'model'))
+    parameters = folder / 'parameters.yaml'
+    parameters.write_text('/**:\n  ros__parameters:\n    cloud_stride: 7\n    device: cuda:9\n')
+    return LaunchDescription(
+        [
+            RegisterEventHandler(
+                OnProcessExit(on_exit=lambda event, _: EXITS.append(event.returncode))
+            ),
+            included(
+                'unified',
+                namespace='rover',
+                image_topic='/mast/image_rect',
+                camera_info_topic='/mast/camera_info',
+                params_file=str(parameters),
+                model=model,
+                device='cpu',
+                use_sim_time='true',
+                log_level='debug',
+            ),
+            included('two_cameras', model=model, device='cpu'),
+            launch_pytest.actions.ReadyToTest(),
+        ]
+    )
+
+
+@pytest.fixture
+def peer() -> Iterator[Node]:
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node('peer', context=context)
+    yield node
+    node.destroy_node()
+    context.try_shutdown()
+
+
+def call(peer: Node, service: type, name: str, request: Any) -> Any:
+    executor = rclpy.executors.SingleThreadedExecutor(context=peer.context)
+    client = peer.create_client(service, name)
+    assert client.wait_for_service(TIMEOUT_S), name
+    executor.add_node(peer)
+    future = client.call_async(request)
+    executor.spin_until_future_complete(future, TIMEOUT_S)
+    executor.remove_node(peer)
+    assert future.done(), name
+    return future.result()
+
+
+def wait_until_active(peer: Node, node_name: str) -> None:
+    deadline, state = monotonic() + TIMEOUT_S, ''
+    while state != 'active':
+        assert monotonic() < deadline, f'{node_name} is {state}'
+        answer = call(peer, GetState, f'{node_name}/get_state', GetState.Request())
+        state = answer.current_state.label
+
+
+def parameters_of(peer: Node, node_name: str, *names: str) -> list[Any]:
+    request = GetParameters.Request(names=names)
+    values = call(peer, GetParameters, f'{node_name}/get_parameters', request).values
+    return [parameter_value_to_python(value) for value in values]
+
+
+@pytest.mark.launch(fixture=launched)
+def test_the_graph(peer: Node) -> None:
+    """Exactly the topics that the interface names, in the namespace that was asked for."""
+    wait_until_active(peer, '/rover/unified')
+    assert ('unified', '/rover') in peer.get_node_names_and_namespaces()
+    message_types = {t: f'sensor_msgs/msg/{t.__name__}' for t in (Image, CameraInfo, PointCloud2)}
+    expected = {f'/rover/{t}': [message_types[o.message_type]] for t, o in OUTPUTS.items()}
+    expected['/diagnostics'] = ['diagnostic_msgs/msg/DiagnosticArray']
+    if LabelInfo is not None:
+        for topic in ('label_info', 'costmap/label_info'):
+            expected[f'/rover/{topic}'] = ['vision_msgs/msg/LabelInfo']
+    usual = {'/parameter_events', '/rosout', '/rover/unified/transition_event'}
+    deadline, published = monotonic() + TIMEOUT_S, {}
+    while published.keys() != expected.keys() | usual and monotonic() < deadline:
+        published = dict(peer.get_publisher_names_and_types_by_node('unified', '/rover'))
+        sleep(0.1)  # discovery takes its time
+    assert {topic: types for topic, types in published.items() if topic not in usual} == expected
+    subscribed = dict(peer.get_subscriber_names_and_types_by_node('unified', '/rover'))
+    assert subscribed.keys() - {'/parameter_events', '/clock'} == {
+        '/mast/image_rect',
+        '/mast/camera_info',
+    }
+
+
+@pytest.mark.launch(fixture=launched)
+def test_parameters_reach_the_node(peer: Node) -> None:
+    """From the file; an argument goes before it; what neither names is as always."""
+    names = ('cloud_stride', 'device', 'use_sim_time', 'autostart', 'max_range')
+    values = parameters_of(peer, '/rover/unified', *names)
+    assert values == [7, 'cpu', True, True, 20.0]
+
+
+@pytest.mark.launch(fixture=launched)
+def test_two_cameras(peer: Node) -> None:
+    for side, other in (('left', 'right'), ('right', 'left')):
+        wait_until_active(peer, f'/{side}/unified')
+        subscribed = dict(peer.get_subscriber_names_and_types_by_node('unified', f'/{side}'))
+        assert {f'/{side}/image_raw', f'/{side}/camera_info'} <= subscribed.keys()
+        published = dict(peer.get_publisher_names_and_types_by_node('unified', f'/{side}'))
+        assert f'/{side}/label' in published
+        assert not any(topic.startswith(f'/{other}/') for topic in (*subscribed, *published))
+
+
+@pytest.mark.launch(fixture=launched, shutdown=True)
+def test_sigint_ends_each_with_0() -> None:
+    assert EXITS == [0, 0, 0]

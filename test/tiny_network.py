@@ -1,0 +1,27 @@
+# Copyright 2026 lunar_perception contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A network of random weights that loads in no time."""
+
+from pathlib import Path
+
+import torch
+
+from lunar_perception.models import UnifiedConfig, UnifiedModel
+from lunar_perception.models.encoders import SamEncoderConfig
+
+
+def save_tiny_network(folder: Path, decoder_channels: int = 8) -> Path:
+    """Save a checkpoint in `folder`, and return it."""
+    torch.manual_seed(0)
+    blocks = (0, 1, 2, 3)
+    encoder = SamEncoderConfig(
+        hidden_size=16, depth=4, heads=2, global_blocks=blocks, taps=blocks, image_size=64
+    )
+    config = UnifiedConfig(
+        encoder,
+        decoder_channels=decoder_channels,
+        detail_channels=(6, 6, 8, 8),
+        input_size=64,
+    )
+    UnifiedModel(config).save_pretrained(folder)
+    return folder
