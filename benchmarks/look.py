@@ -79,7 +79,7 @@ def read_references(folder: Path) -> Iterator[Example]:
     """Yield the reference frames."""
     for path in sorted(folder.glob('*_rgb.png')):
         label = cv2.imread(str(path).replace('_rgb', '_label'), cv2.IMREAD_GRAYSCALE)
-        yield read_image(path), label
+        yield read_image(path), np.asarray(label)
 
 
 def class_shares(examples: Sequence[Example]) -> np.ndarray:

@@ -62,7 +62,7 @@ def test_left_image_warped_by_depth_is_the_right_one() -> None:
     def in_right(image: np.ndarray) -> np.ndarray:
         return cv2.remap(image, moved, v, cv2.INTER_LINEAR)
 
-    right_depth = np.minimum(frame._view(True).depth, 1e4)
+    right_depth = np.minimum(frame.right_view.depth, 1e4)
     hidden = np.abs(in_right(right_depth) - frame.depth) > 0.01 * frame.depth
     seen = (disparity > 1) & (moved > 1) & ~hidden
     left, right = (np.asarray(i, np.float32).mean(-1) for i in (frame.left, frame.right))

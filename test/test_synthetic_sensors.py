@@ -56,7 +56,7 @@ def test_lidar_agrees_with_depth_and_label(seed: int) -> None:
     bound = np.maximum(0.02, 0.5 * (np.maximum(*steps[:2]) + np.maximum(*steps[2:])))
     agrees = np.abs(depth[v, u] - z) <= bound
     world = frame.body.then(eye)
-    reach, _ = frame._scan.args[0].scan(world.position, seen @ world.rotation.T)
+    reach, _ = frame.renderer.scan(world.position, seen @ world.rotation.T)
     hidden = reach < 1 - 1e-3
     print(f'{agrees[~hidden].mean():.2%} of {(~hidden).sum()} points agree; {hidden.sum()} hidden')
     assert hidden.mean() < 0.1

@@ -39,6 +39,7 @@ class MoonFrame:
         stamp_ns: nanoseconds. camera: of both images.
         body: the rover body's pose in the world (x ahead, y left, z up).
         velocity: the body's in the world, (3,) m/s.
+        renderer: of the stretch of ground around it.
 
     """
 
@@ -48,15 +49,15 @@ class MoonFrame:
         camera: PinholeCamera,
         body: Pose,
         velocity: np.ndarray,
+        renderer: Renderer,
         view: Callable[[bool], View],
-        scan: Callable[[], LidarScan],
     ) -> None:
         self.stamp_ns = stamp_ns
         self.camera = camera
         self.body = body
         self.velocity = velocity
+        self.renderer = renderer
         self._view = view
-        self._scan = scan
 
     @cached_property
     def _left(self) -> View:
@@ -77,15 +78,20 @@ class MoonFrame:
         """Of the left image, (H, W) uint8 ids."""
         return self._left.label
 
-    @cached_property
+    @property
     def right(self) -> np.ndarray:
         """The right image, (H, W, 3) uint8 RGB."""
-        return self._view(True).image
+        return self.right_view.image
+
+    @cached_property
+    def right_view(self) -> View:
+        """What the right camera sees, with its own depth and label."""
+        return self._view(True)
 
     @cached_property
     def lidar(self) -> LidarScan:
         """The LiDAR's scan, in its own frame (x ahead, y right, z down)."""
-        return self._scan()
+        return scan(self.renderer, self.body)
 
 
 class Moon:
@@ -116,8 +122,8 @@ class Moon:
                 camera=self.camera,
                 body=body,
                 velocity=drive.velocity(t),
+                renderer=tile,
                 view=partial(self._view, tile, body, index),
-                scan=partial(scan, tile, body),
             )
 
     def inertial(self, count: int) -> ImuSamples:
@@ -149,8 +155,8 @@ class Moon:
         pixel = 1 / self.camera.fx
         mesh = terrain.mesh(
             centre,
-            spacing=float(np.clip(30 * pixel, 0.05, 0.12)),
-            growth=float(np.clip(12 * pixel, 0.018, 0.04)),
+            spacing=float(np.clip(36 * pixel, 0.06, 0.12)),
+            growth=float(np.clip(15 * pixel, 0.022, 0.04)),
         )
         rocks = self._rock_field.around(centre, smallest_angle=1.3 * pixel)
         on_plain = mesh.mountain_at(*rocks.rows[:, :2].T) < LABEL_HEIGHT

@@ -113,7 +113,7 @@ class Rocks:
         lift = height_at(x, y) + half[:, 2] * (0.55 - 0.8 * burial)
         cos, sin = np.cos(2 * np.pi * turn), np.sin(2 * np.pi * turn)
         apparent = diameter / np.hypot(np.hypot(x - centre[0], y - centre[1]), 2.0)
-        level = np.digitize(apparent, (0.006, 0.03, 0.12))
+        level = np.digitize(apparent, (0.008, 0.05, 0.2))
         kind = (shape * SHAPES).astype(int)
         vertices = [np.zeros((0, 3), np.float32)]
         triangles = [np.zeros((0, 3), np.int32)]
