@@ -303,7 +303,7 @@ def test_without_ros_the_demo_says_what_to_do(tmp_path: Path) -> None:
     result = run_demo('--output', tmp_path / 'out', PYTHONPATH=str(tmp_path))
     assert result.returncode == 1
     assert len(result.stderr.splitlines()) == 1
-    assert 'ROS 2' in result.stderr and 'rclpy' in result.stderr
+    assert 'the demo needs ROS 2' in result.stderr and 'source your ROS 2' in result.stderr
 
 
 def test_the_demo_touches_no_folder_that_is_not_its_own(tmp_path: Path) -> None:
