@@ -3,7 +3,7 @@
 """
 Score a network on LuSNAR's real reference frames: labels only, they come without depth.
 
-    python benchmarks/lusnar_reference.py FOLDER [--model M] [--output JSON] [--picture PNG]
+    python -m benchmarks.lusnar_reference FOLDER [--model M] [--output JSON] [--picture PNG]
 
 FOLDER holds `scene<N>_rgb.png` and `scene<N>_label.png` (ids). The frames are LuSNAR's: neither
 they nor the picture belong into this repository.

@@ -23,7 +23,7 @@ def write_record(path: Path, results: Mapping[str, Any]) -> None:
         path,
         {
             'date': date.today().isoformat(),
-            'command': ' '.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            'command': command(),
             'hardware': {'processor': processor(), 'cores': len(os.sched_getaffinity(0))},
             'versions': {
                 'python': platform.python_version(),
@@ -32,6 +32,12 @@ def write_record(path: Path, results: Mapping[str, Any]) -> None:
             'results': dict(results),
         },
     )
+
+
+def command() -> str:
+    """Return how this program was called; of folders elsewhere on the machine, only the name."""
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    return ' '.join(['python', '-m', f'benchmarks.{Path(sys.argv[0]).stem}', *words])
 
 
 def processor() -> str:
