@@ -5,7 +5,6 @@
 from array import array
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import suppress
 from threading import Event, Thread
 from time import monotonic
 from types import SimpleNamespace
@@ -108,8 +107,11 @@ class InProcess:
         self.peer.destroy_node()
 
     def _spin(self) -> None:
-        with suppress(ExternalShutdownException):
+        try:
             self._node_executor.spin()
+        except (ExternalShutdownException, RuntimeError):  # RCLError, of a shutdown in between
+            if self.context.ok():
+                raise
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         name = self.node.get_fully_qualified_name()

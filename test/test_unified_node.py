@@ -391,8 +391,17 @@ def lossless(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def test_the_graph(client: Client, live: NodeProcess) -> None:
     """Exact names, types and QoS, under the node's own name."""
     node = client.node
-    published = dict(node.get_publisher_names_and_types_by_node('unified', '/perception'))
-    for topic in ('/parameter_events', '/rosout', '/perception/unified/transition_event'):
+    common = {'/parameter_events', '/rosout', '/perception/unified/transition_event'}
+    published: dict[str, list[str]] = {}
+
+    def discovered() -> bool:
+        pairs = node.get_publisher_names_and_types_by_node('unified', '/perception')
+        published.clear()
+        published.update(pairs)
+        return common | {f'/perception/{topic}' for topic in TOPICS} <= published.keys()
+
+    client.until(discovered, 'the node in the graph')
+    for topic in common:
         del published[topic]
     types = {Image: 'Image', CameraInfo: 'CameraInfo', PointCloud2: 'PointCloud2'}
     expected = {f'/perception/{t}': [f'sensor_msgs/msg/{types[TOPICS[t]]}'] for t in TOPICS}
