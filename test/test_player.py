@@ -208,11 +208,13 @@ def test_recorded_qos_clock_pause_step_and_resume(bag: Path, listener: Listener)
 
 
 def test_chosen_topics_play_to_the_end(bag: Path, listener: Listener) -> None:
-    player = start(bag, '--topics', '/a', '--rate', '0.5')
-    listener.until(lambda: COUNT - 1 in listener.heard['/a'])
+    player = start(bag, '--topics', '/a', '--rate', '0.25')
+    listener.until(lambda: player.poll() is not None)
     assert 'Traceback' not in end(player)
     assert player.returncode == 0
+    # Best effort, as recorded: on a busy machine some may be lost, the last one too.
     heard = listener.heard['/a']
+    assert heard
     assert heard == sorted(heard)
     assert not listener.heard['/b'] and not listener.clock
 

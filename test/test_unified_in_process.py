@@ -49,7 +49,7 @@ DEACTIVATE, CLEANUP = Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CL
 def environment() -> Iterator[pytest.MonkeyPatch]:
     """Keep to a domain of our own on this machine; diagnostics and log lines come at once."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
+        patch.setenv('ROS_DOMAIN_ID', str(1 + (os.getpid() + 75) % 100))
         patch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
         patch.setenv('FASTRTPS_DEFAULT_PROFILES_FILE', str(FAST_DDS_PROFILE))
         patch.setattr(unified_node, 'DIAGNOSTICS_PERIOD_S', 0.05)
