@@ -15,7 +15,7 @@ import pytest
 from rosbags.interfaces import ConnectionExtRosbag2
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
 from rosbags.typesys import get_typestore, Stores
-import torch
+from tiny_network import save_tiny_network
 import yaml
 
 from lunar_perception.cli import main
@@ -27,8 +27,6 @@ from lunar_perception.data.lusnar_format import LUSNAR_MOUNTING, Mounting, Pose,
 from lunar_perception.data.lusnar_writer import LusnarSceneWriter
 from lunar_perception.data.pairing import StampPairing
 from lunar_perception.data.ros_frames import camera_pose, mounting_of, rep103_pose, rep103_vector
-from lunar_perception.models import UnifiedConfig, UnifiedModel
-from lunar_perception.models.encoders import SamEncoderConfig
 from lunar_perception.synthetic import generate_scene, MoonConfig, read_trajectory
 
 TYPES = get_typestore(Stores.ROS2_JAZZY)
@@ -55,21 +53,7 @@ def bag(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny network of random weights that says several labels and depths."""
-    torch.manual_seed(3)
-    blocks = (0, 1, 2, 3)
-    encoder = SamEncoderConfig(
-        hidden_size=16, depth=4, heads=2, global_blocks=blocks, taps=blocks, image_size=64
-    )
-    config = UnifiedConfig(
-        encoder, decoder_channels=8, detail_channels=(6, 6, 8, 8), input_size=64
-    )
-    model = UnifiedModel(config).eval()
-    with torch.no_grad():
-        model.segmentation_head[-1].weight.mul_(30)
-        model.depth_head.predict.weight.mul_(300)
-    folder = tmp_path_factory.mktemp('weights')
-    model.save_pretrained(folder)
-    return folder
+    return save_tiny_network(tmp_path_factory.mktemp('weights'))
 
 
 def read(bag: Path) -> dict[str, list[Any]]:

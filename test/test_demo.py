@@ -14,7 +14,7 @@ from time import monotonic, sleep
 
 import numpy as np
 import pytest
-import torch
+from tiny_network import save_tiny_network
 
 from lunar_perception.camera import PinholeCamera
 from lunar_perception.commands import CommandError
@@ -23,8 +23,6 @@ from lunar_perception.commands.node_process import NodeProcess
 from lunar_perception.commands.output_checks import violations
 from lunar_perception.data.lusnar import Scene
 from lunar_perception.inference.predictor import SHIPPED_WEIGHTS
-from lunar_perception.models import UnifiedConfig, UnifiedModel
-from lunar_perception.models.encoders import SamEncoderConfig
 from lunar_perception.taxonomy import SKY
 
 COMMAND = [sys.executable, '-m', 'lunar_perception.cli', 'demo']
@@ -161,21 +159,7 @@ def ros(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Save a tiny network that sees sky and ground in a drawn image."""
-    torch.manual_seed(3)
-    blocks = (0, 1, 2, 3)
-    encoder = SamEncoderConfig(
-        hidden_size=16, depth=4, heads=2, global_blocks=blocks, taps=blocks, image_size=64
-    )
-    config = UnifiedConfig(
-        encoder, decoder_channels=8, detail_channels=(6, 6, 8, 8), input_size=64
-    )
-    model = UnifiedModel(config).eval()
-    with torch.no_grad():
-        model.segmentation_head[-1].weight.mul_(30)
-        model.depth_head.predict.weight.mul_(300)
-    folder = tmp_path_factory.mktemp('weights')
-    model.save_pretrained(folder)
-    return folder
+    return save_tiny_network(tmp_path_factory.mktemp('weights'))
 
 
 def test_the_real_node_answers_every_frame_and_ends_well(

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_network import save_tiny_network
 
 pytest.importorskip('rclpy', reason='needs ROS 2')
 
@@ -25,14 +26,11 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header, UInt64
-import torch
 
 from lunar_perception.cli import main
 from lunar_perception.commands.local_dds import FAST_DDS_PROFILE
 from lunar_perception.data.bag_writer import convert_scene
 from lunar_perception.data.lusnar import Scene
-from lunar_perception.models import UnifiedConfig, UnifiedModel
-from lunar_perception.models.encoders import SamEncoderConfig
 from lunar_perception.synthetic import generate_scene, MoonConfig
 
 TIMEOUT_S = 120.0
@@ -63,21 +61,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny network of random weights that says several labels and depths."""
-    torch.manual_seed(3)
-    blocks = (0, 1, 2, 3)
-    encoder = SamEncoderConfig(
-        hidden_size=16, depth=4, heads=2, global_blocks=blocks, taps=blocks, image_size=64
-    )
-    config = UnifiedConfig(
-        encoder, decoder_channels=8, detail_channels=(6, 6, 8, 8), input_size=64
-    )
-    model = UnifiedModel(config).eval()
-    with torch.no_grad():
-        model.segmentation_head[-1].weight.mul_(30)
-        model.depth_head.predict.weight.mul_(300)
-    folder = tmp_path_factory.mktemp('weights')
-    model.save_pretrained(folder)
-    return folder
+    return save_tiny_network(tmp_path_factory.mktemp('weights'))
 
 
 def start(*command: str) -> subprocess.Popen[str]:

@@ -28,7 +28,6 @@ from lunar_perception.visualize import color_depth, DEPTH_RANGE_M, overlay_label
 if TYPE_CHECKING:
     from lunar_perception.nodes.frame_client import NodeOutputs
 
-POSITION_PRIOR = Path(__file__).resolve().parents[1] / 'weights' / 'rover' / 'position_prior.png'
 LOG = 'unified_node.txt'
 MOUNT = CameraMount()
 # Shipped weights must never have been trained on this scene: training takes other seeds. This one
@@ -105,8 +104,7 @@ def score(
     Returns the scores and each frame's latency in milliseconds. CommandError when the outputs
     of a frame contradict the interface or one another.
     """
-    prior = PositionPrior.load(POSITION_PRIOR)
-    scoreboard = Scoreboard(prior, MOUNT.height, MOUNT.pitch_deg)
+    scoreboard = Scoreboard(PositionPrior.shipped(), MOUNT.height, MOUNT.pitch_deg)
     latency_ms: list[float] = []
     most_to_see = -1
     progress = tqdm(scene, desc='perceive', unit='frame', disable=None)
