@@ -14,75 +14,26 @@
 
 """The `lunar-perception` command: arguments, exit status and one-line errors."""
 
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
-from math import inf
 import os
 from pathlib import Path
 import signal
 import sys
 
 from lunar_perception.commands import CommandError
+from lunar_perception.commands.arguments import (
+    field_of_view,
+    interval,
+    playback_rate,
+    seconds,
+    whole_number,
+)
 
 INTERRUPTED = 130
 TERMINATED = 143
-
-
-def whole_number(text: str, *, at_least: int) -> int:
-    """Parse a whole number not under `at_least`."""
-    try:
-        number = int(text)
-    except ValueError:
-        raise ArgumentTypeError(f"'{text}' is not a whole number") from None
-    if number < at_least:
-        raise ArgumentTypeError(f'{number} is too small: at least {at_least}')
-    return number
-
-
-def seconds(text: str) -> float:
-    """Parse a finite time in seconds, not under 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise ArgumentTypeError(f"'{text}' is not a number of seconds") from None
-    if not 0 <= value < inf:
-        raise ArgumentTypeError(f'{text} must be a time of 0 or more seconds')
-    return value
-
-
-def playback_rate(text: str) -> float:
-    """Parse a factor of speed."""
-    try:
-        rate = float(text)
-    except ValueError:
-        raise ArgumentTypeError(f"'{text}' is not a number") from None
-    if not 0 < rate < inf:
-        raise ArgumentTypeError(f'the rate {text} must be more than 0')
-    return rate
-
-
-def field_of_view(text: str) -> float:
-    """Parse a horizontal field of view in degrees."""
-    try:
-        degrees = float(text)
-    except ValueError:
-        raise ArgumentTypeError(f"'{text}' is not a number of degrees") from None
-    if not 0 < degrees < 180:
-        raise ArgumentTypeError(f'{text}° must lie between 0° and 180°')
-    return degrees
-
-
-def interval(text: str) -> float:
-    """Parse a time in seconds, more than 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise ArgumentTypeError(f"'{text}' is not a number of seconds") from None
-    if not 0 < value < float('inf'):
-        raise ArgumentTypeError(f'{text} s must be more than 0 s')
-    return value
 
 
 def parser() -> ArgumentParser:
