@@ -50,7 +50,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from lunar_perception.commands.local_dds import FAST_DDS_PROFILE
-from lunar_perception.nodes import diagnostics, network, unified_node
+from lunar_perception.nodes import diagnostics, network, perception_node
 from lunar_perception.nodes.diagnostics import resident_memory
 
 CONFIGURE, ACTIVATE = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE
@@ -64,10 +64,10 @@ def environment() -> Iterator[pytest.MonkeyPatch]:
         patch.setenv('ROS_DOMAIN_ID', str(1 + (os.getpid() + 75) % 100))
         patch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
         patch.setenv('FASTRTPS_DEFAULT_PROFILES_FILE', str(FAST_DDS_PROFILE))
-        patch.setattr(unified_node, 'DIAGNOSTICS_PERIOD_S', 0.05)
+        patch.setattr(perception_node, 'DIAGNOSTICS_PERIOD_S', 0.05)
         patch.setattr(diagnostics, 'LOG_CHANGE_S', 0.0)
-        patch.setattr(unified_node, 'network_values', lambda _: {})
-        patch.setattr(unified_node, 'free_device_memory', lambda: None)
+        patch.setattr(perception_node, 'network_values', lambda _: {})
+        patch.setattr(perception_node, 'free_device_memory', lambda: None)
         yield patch
 
 
@@ -256,8 +256,8 @@ def bad_configurations(folder: Path) -> tuple[Path, list[BadConfiguration]]:
 def test_configure_fails_with_the_reason_and_can_be_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unified_node, 'network_values', network.network_values)
-    monkeypatch.setattr(unified_node, 'free_device_memory', network.free_device_memory)
+    monkeypatch.setattr(perception_node, 'network_values', network.network_values)
+    monkeypatch.setattr(perception_node, 'free_device_memory', network.free_device_memory)
     good, bads = bad_configurations(tmp_path)
     with InProcess(max_age=-1.0, hazard_classes=['boulder']) as ros:
         rows = []

@@ -14,14 +14,26 @@
 
 """The network behind a node: loaded, measured and let go. The one place that imports torch."""
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import Protocol, TYPE_CHECKING, TypeVar
 
-from lunar_perception.nodes.parameters import UnifiedParameters
+from lunar_perception.nodes.unified_parameters import UnifiedParameters
 
 if TYPE_CHECKING:  # importing torch takes seconds, and topics are to be advertised before
+    import torch
+
     from lunar_perception.inference.predictor import UnifiedPredictor
+
+Loaded = TypeVar('Loaded')
+
+
+class Predictor(Protocol):
+    """A network on a device."""
+
+    device: 'torch.device'
+    precision: 'torch.dtype'
 
 
 def load_predictor(parameters: UnifiedParameters) -> 'UnifiedPredictor':
@@ -33,21 +45,21 @@ def load_predictor(parameters: UnifiedParameters) -> 'UnifiedPredictor':
     )
 
 
-def start_loading(parameters: UnifiedParameters) -> 'Future[UnifiedPredictor]':
-    """Load the network in a thread that does not keep the process from ending."""
-    loading: Future[UnifiedPredictor] = Future()
+def start_loading(load: Callable[[], Loaded]) -> Future[Loaded]:
+    """Load a network in a thread that does not keep the process from ending."""
+    loading: Future[Loaded] = Future()
 
-    def load() -> None:
+    def run() -> None:
         try:
-            loading.set_result(load_predictor(parameters))
+            loading.set_result(load())
         except Exception as error:
             loading.set_exception(error)
 
-    Thread(target=load, name='network loader', daemon=True).start()
+    Thread(target=run, name='network loader', daemon=True).start()
     return loading
 
 
-def network_values(predictor: 'UnifiedPredictor') -> dict[str, str]:
+def network_values(predictor: Predictor) -> dict[str, str]:
     """Return device, precision, backend and device memory, as diagnostics show them."""
     import torch
 

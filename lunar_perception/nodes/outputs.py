@@ -25,13 +25,13 @@ from std_msgs.msg import Header
 from lunar_perception.camera import PinholeCamera
 from lunar_perception.nodes.camera_info import info_from_camera
 from lunar_perception.nodes.codec import encode
-from lunar_perception.nodes.parameters import UnifiedParameters
 from lunar_perception.nodes.point_clouds import (
     clearing_points,
     cloud_message,
     hazard_points,
     organised_points,
 )
+from lunar_perception.nodes.unified_parameters import UnifiedParameters
 from lunar_perception.taxonomy import LUNAR_TERRAIN, UNLABELLED
 from lunar_perception.visualize import color_depth, overlay_labels
 

@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The unified node's parameters: what they are, what they may be, and their current values."""
+"""Parameters of the perception nodes: what they share, what they may be, their current values."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from rcl_interfaces.msg import (
     FloatingPointRange,
@@ -28,10 +28,8 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from lunar_perception.taxonomy import LUNAR_TERRAIN
 
-
-def _parameter(
+def ros_parameter(
     default: Any,
     description: str,
     *,
@@ -57,85 +55,59 @@ def _parameter(
 
 
 @dataclass(frozen=True)
-class UnifiedParameters:
+class PerceptionParameters:
     """
-    The unified node's parameters, by the names that ROS knows.
+    What every perception node can be told, by the names that ROS knows; a node adds its own.
 
     Raises ValueError for a value that the node can not work with.
     """
 
-    autostart: bool = _parameter(
+    autostart: bool = ros_parameter(
         True, 'Go to active at the start; false under a lifecycle manager. Read at the start only.'
     )
-    model: str = _parameter(
+    model: str = ros_parameter(
         '',
         'Checkpoint folder, or the id of a Hub model that is on this machine already; '
         "empty: the package's own weights.",
         fixed=True,
     )
-    device: str = _parameter(
+    device: str = ros_parameter(
         'auto', 'Where the network runs: auto (CUDA where there is one), cpu, cuda or cuda:<n>.',
         fixed=True,
     )  # fmt: skip
-    precision: str = _parameter(
+    precision: str = ros_parameter(
         'auto',
         "The network's arithmetic: auto (bf16 on CUDA, fp32 on the CPU), fp32, bf16 or fp16.",
         choices=('auto', 'fp32', 'bf16', 'fp16'),
         fixed=True,
     )
-    backend: str = _parameter(
+    backend: str = ros_parameter(
         'auto', 'What runs the network: auto or torch.', choices=('auto', 'torch'), fixed=True
     )
-    lossless: bool = _parameter(
+    lossless: bool = ros_parameter(
         False,
         'Subscribe reliably with a deep queue and process every frame, however late; '
         'for evaluation.',
         fixed=True,
     )
-    image_transport: str = _parameter(
+    image_transport: str = ros_parameter(
         'raw',
         'raw: Image on `image`; compressed: CompressedImage on `image/compressed`.',
         choices=('raw', 'compressed'),
         fixed=True,
     )
-    max_age: float = _parameter(
+    max_age: float = ros_parameter(
         0.0,
         "Drop frames whose stamp is older than this on the node's clock, in seconds; 0: never.",
         least=0.0,
         most=3600.0,
     )
-    min_confidence: float = _parameter(
+    min_confidence: float = ros_parameter(
         0.0, 'Pixels of lower confidence are labelled 255, unlabelled.', least=0.0, most=1.0
-    )
-    max_relative_uncertainty: float = _parameter(
-        0.0,
-        'Depth whose sigma is more than this fraction of it becomes NaN; 0: never.',
-        least=0.0,
-        most=10.0,
-    )
-    default_fov_deg: float = _parameter(
-        0.0,
-        'Horizontal field of view in degrees that stands in for a missing or uncalibrated '
-        'CameraInfo; 0: depth and clouds wait for one.',
-        least=0.0,
-        most=179.0,
-    )
-    cloud_stride: int = _parameter(
-        4, 'Clouds and costmap images take every n-th pixel of every n-th row.', least=1, most=64
-    )
-    max_range: float = _parameter(
-        20.0,
-        'Distance from the camera in metres up to which hazards are marked and rays clear.',
-        least=0.1,
-        most=1000.0,
-    )
-    hazard_classes: tuple[str, ...] = _parameter(
-        ('rock', 'crater'),
-        f'Classes whose points are hazards, of {", ".join(LUNAR_TERRAIN.names)}.',
     )
 
     def __post_init__(self) -> None:
-        for name, known in METADATA.items():
+        for name, known in metadata_of(type(self)).items():
             value = getattr(self, name)
             if known['range'] is not None:
                 least, most = known['range']
@@ -145,18 +117,17 @@ class UnifiedParameters:
                 raise ValueError(
                     f"{name} = '{value}' must be one of {', '.join(known['choices'])}"
                 )
-        try:
-            LUNAR_TERRAIN.ids_of(self.hazard_classes)
-        except ValueError as error:
-            raise ValueError(f'hazard_classes: {error}') from None
 
 
-METADATA: dict[str, dict[str, Any]] = {
-    parameter.name: dict(parameter.metadata) for parameter in fields(UnifiedParameters)
-}
+def metadata_of(parameters: type[PerceptionParameters]) -> dict[str, dict[str, Any]]:
+    """Return what `ros_parameter` noted of each, by name and in their order."""
+    return {known.name: dict(known.metadata) for known in fields(parameters)}
 
 
-class NodeParameters:
+Parameters = TypeVar('Parameters', bound=PerceptionParameters)
+
+
+class NodeParameters(Generic[Parameters]):
     """
     The parameters of a running node, declared with descriptors and kept current.
 
@@ -172,37 +143,41 @@ class NodeParameters:
 
     """
 
-    def __init__(self, node: Node, on_change: Callable[[], None]) -> None:
-        self.values = UnifiedParameters()
+    def __init__(
+        self, node: Node, parameters: type[Parameters], on_change: Callable[[], None]
+    ) -> None:
+        self.values = parameters()
+        self._defaults = self.values
+        self._metadata = metadata_of(parameters)
         self.refused: dict[str, str] = {}
         self.configured = False
         self._on_change = on_change
-        for name in METADATA:
+        for name in self._metadata:
             self._declare(node, name)
         node.add_on_set_parameters_callback(self._check)
         node.add_post_set_parameters_callback(self._take)
 
     def _declare(self, node: Node, name: str) -> None:
-        default = getattr(UnifiedParameters(), name)
+        default, known = getattr(self._defaults, name), self._metadata[name]
         try:
-            parameter = node.declare_parameter(name, default, _descriptor(name))
-            self.values = replace(self.values, **_values([parameter]))
+            parameter = node.declare_parameter(name, default, _descriptor(name, known))
+            self.values = replace(self.values, **self._values([parameter]))
             return
         except InvalidParameterTypeException as error:
             reason = str(error)
         except InvalidParameterValueException:
-            least, most = METADATA[name]['range']
+            least, most = known['range']
             reason = f'{name} must lie in {least} … {most}'
         except ValueError as error:
             reason = str(error)
             node.undeclare_parameter(name)
         self.refused[name] = reason
-        node.declare_parameter(name, default, _descriptor(name), ignore_override=True)
+        node.declare_parameter(name, default, _descriptor(name, known), ignore_override=True)
 
     def _check(self, parameters: list[Parameter]) -> SetParametersResult:
-        changes = _values(parameters)
+        changes = self._values(parameters)
         for name, value in changes.items():
-            fixed = METADATA[name]['fixed'] and self.configured
+            fixed = self._metadata[name]['fixed'] and self.configured
             if fixed and value != getattr(self.values, name):
                 return SetParametersResult(
                     successful=False,
@@ -216,26 +191,24 @@ class NodeParameters:
         return SetParametersResult(successful=True)
 
     def _take(self, parameters: list[Parameter]) -> None:
-        changes = _values(parameters)
+        changes = self._values(parameters)
         self.values = replace(self.values, **changes)
         for name in changes:
             self.refused.pop(name, None)
         self._on_change()
 
+    def _values(self, parameters: list[Parameter]) -> dict[str, Any]:
+        """Return the values of those parameters that are ours."""
+        return {
+            parameter.name: tuple(parameter.value)
+            if parameter.type_ == Parameter.Type.STRING_ARRAY
+            else parameter.value
+            for parameter in parameters
+            if parameter.name in self._metadata
+        }
 
-def _values(parameters: list[Parameter]) -> dict[str, Any]:
-    """Return the values of those parameters that are ours."""
-    return {
-        parameter.name: tuple(parameter.value)
-        if parameter.type_ == Parameter.Type.STRING_ARRAY
-        else parameter.value
-        for parameter in parameters
-        if parameter.name in METADATA
-    }
 
-
-def _descriptor(name: str) -> ParameterDescriptor:
-    known = METADATA[name]
+def _descriptor(name: str, known: dict[str, Any]) -> ParameterDescriptor:
     descriptor = ParameterDescriptor(
         description=known['description'],
         additional_constraints=', '.join(known['choices']),

@@ -1,0 +1,63 @@
+# Copyright 2026 lunar_perception contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The unified node's parameters."""
+
+from dataclasses import dataclass
+
+from lunar_perception.nodes.parameters import PerceptionParameters, ros_parameter
+from lunar_perception.taxonomy import LUNAR_TERRAIN
+
+
+@dataclass(frozen=True)
+class UnifiedParameters(PerceptionParameters):
+    """
+    The unified node's parameters, by the names that ROS knows.
+
+    Raises ValueError for a value that the node can not work with.
+    """
+
+    max_relative_uncertainty: float = ros_parameter(
+        0.0,
+        'Depth whose sigma is more than this fraction of it becomes NaN; 0: never.',
+        least=0.0,
+        most=10.0,
+    )
+    default_fov_deg: float = ros_parameter(
+        0.0,
+        'Horizontal field of view in degrees that stands in for a missing or uncalibrated '
+        'CameraInfo; 0: depth and clouds wait for one.',
+        least=0.0,
+        most=179.0,
+    )
+    cloud_stride: int = ros_parameter(
+        4, 'Clouds and costmap images take every n-th pixel of every n-th row.', least=1, most=64
+    )
+    max_range: float = ros_parameter(
+        20.0,
+        'Distance from the camera in metres up to which hazards are marked and rays clear.',
+        least=0.1,
+        most=1000.0,
+    )
+    hazard_classes: tuple[str, ...] = ros_parameter(
+        ('rock', 'crater'),
+        f'Classes whose points are hazards, of {", ".join(LUNAR_TERRAIN.names)}.',
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            LUNAR_TERRAIN.ids_of(self.hazard_classes)
+        except ValueError as error:
+            raise ValueError(f'hazard_classes: {error}') from None
