@@ -24,6 +24,7 @@ from torch.utils.data import Dataset
 
 from lunar_perception.taxonomy import LUNAR_TERRAIN
 from train.augment import augment, AugmentConfig
+from train.distributed import processes, rank
 from train.frames import Frames
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -62,7 +63,7 @@ class Batch(NamedTuple):
 
 class TrainingBatches(Dataset[Batch]):
     """
-    Item k is the batch of step k.
+    Item k is the batch of step k, `batch_size` frames of it for each process that trains along.
 
     Without `rare_sampling` every epoch is a permutation of the frames, else each place in a
     batch is drawn with weight 1 + rare_sampling · min(4, share / mean share), averaged over the
@@ -85,6 +86,8 @@ class TrainingBatches(Dataset[Batch]):
         self.size, self.batch_size = size, batch_size
         self.canonical_focal, self.augmentation = canonical_focal, augmentation
         self.seed = seed
+        # Asked here: a worker process does not know.
+        self.processes, self.rank = processes(), rank()
         share = frames.share[indices][:, list(RARE)]
         wanted = np.minimum(4, share / np.maximum(share.mean(0), 1e-9)).mean(1)
         weight = 1 + rare_sampling * wanted
@@ -103,7 +106,8 @@ class TrainingBatches(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         cv2.setNumThreads(0)  # a worker has one core; elsewhere the network wants the others
         samples = []
-        places = range(step * self.batch_size, (step + 1) * self.batch_size)
+        first = (step * self.processes + self.rank) * self.batch_size
+        places = range(first, first + self.batch_size)
         chosen = [self.frame_index(place) for place in places]
         for place, i in zip(places, chosen, strict=True):
             image, label, depth, focal = augment(

@@ -25,6 +25,7 @@ import torch
 from torch import nn, Tensor
 
 from lunar_perception.atomic import atomic_path
+from train.distributed import split_like, whole
 from train.optim import AveragedModel
 
 
@@ -47,20 +48,20 @@ class RunState:
     best: float = float('-inf')
 
 
-def save_checkpoint(
-    path: Path,
-    model: nn.Module,
-    averaged: AveragedModel[Any],
-    optimizer: torch.optim.Optimizer,
-    state: RunState,
-) -> None:
-    """Write the whole state; the file at `path` is either the old one or the new one."""
+def collect(
+    model: nn.Module, averaged: AveragedModel[Any], optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """Return every tensor of the state, by name, in memory of its own; all processes must ask."""
     tensors = {f'model.{name}': tensor for name, tensor in model.state_dict().items()}
     tensors |= {f'averaged.{name}': t for name, t in averaged.model.state_dict().items()}
     for i, values in optimizer.state_dict()['state'].items():
         tensors |= {f'optimizer.{i}.{name}': tensor for name, tensor in values.items()}
     # safetensors refuses tensors that share memory or are strided.
-    tensors = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
+    return {name: whole(t).detach().contiguous().clone() for name, t in tensors.items()}
+
+
+def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: RunState) -> None:
+    """Write the whole state; the file at `path` is either the old one or the new one."""
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={'state': json.dumps(vars(state))})
 
@@ -82,14 +83,22 @@ def load_checkpoint(
             part, _, name = key.partition('.')
             parts[part][name] = file.get_tensor(key)
     try:
-        model.load_state_dict(parts['model'])
-        averaged.model.load_state_dict(parts['averaged'])
+        _load(model, parts['model'])
+        _load(averaged.model, parts['averaged'])
     except RuntimeError as error:
         raise ValueError(f'{path} is a checkpoint of another network: {error}') from error
-    whole = optimizer.state_dict()
+    parameters = [p for group in optimizer.param_groups for p in group['params']]
     moments: dict[int, dict[str, Tensor]] = {}
     for key, tensor in parts['optimizer'].items():
         number, _, name = key.partition('.')
-        moments.setdefault(int(number), {})[name] = tensor
-    optimizer.load_state_dict({**whole, 'state': moments})
+        i = int(number)
+        moments.setdefault(i, {})[name] = split_like(tensor, parameters[i])
+    optimizer.load_state_dict({**optimizer.state_dict(), 'state': moments})
     return state
+
+
+def _load(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    own = model.state_dict()
+    model.load_state_dict(
+        {name: split_like(value, own.get(name, value)) for name, value in weights.items()}
+    )

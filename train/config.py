@@ -30,6 +30,15 @@ from train.augment import AugmentConfig
 
 T = TypeVar('T')
 
+# Names stand here, not beside what they name, so that a misspelt key is found before torch loads.
+Form = Literal['literal', 'inverse']
+NetworkName = Literal[
+    'rover', 'base', 'paper', 'plain', 'dilated', 'dilated_open', 'taps', 'transformer_head'
+]
+BaselineName = Literal[
+    'segformer', 'maskformer', 'unetplusplus', 'depth_anything', 'depth_anything_metric'
+]
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -70,9 +79,11 @@ class LossConfig:
     Attributes:
         cross_entropy, lovasz: on labels.
         class_balance: power p of the class weights share^−p in the cross-entropy; 0 = equal.
-        l1: on depth divided by the model's `max_depth`, clipped to [0, 1].
+        l1, l2: on depth divided by the model's `max_depth`, clipped to [0, 1].
         silog, gradient: on log-depth.
         laplace: on log-depth and its predicted spread.
+        adversarial: a small critic, trained along, tells predicted log-depth from true.
+        distillation: λ_KD, on what a teacher says; needs `teacher.model`.
 
     """
 
@@ -80,9 +91,38 @@ class LossConfig:
     lovasz: float = 0.0
     class_balance: float = 0.0
     l1: float = 0.0
+    l2: float = 0.0
     silog: float = 0.0
     gradient: float = 0.0
     laplace: float = 0.0
+    adversarial: float = 0.0
+    distillation: float = 0.0
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """
+    Whose depth is distilled, and how.
+
+    Attributes:
+        model: folder or Hub id of any depth network that transformers loads; None = no teacher.
+        download: whether it may be fetched.
+        form: 'inverse' compares the teacher with 1 / depth, 'literal' with depth / `max_depth`
+            as the paper writes it, whatever the teacher's sign.
+        alpha: share of the gradient term; the pixel term has the rest.
+        precompute: run the teacher once on every frame and keep its maps beside the data; else
+            on every augmented batch.
+
+    """
+
+    model: str | None = None
+    download: bool = False
+    form: Form = 'inverse'
+    alpha: float = 0.5
+    precompute: bool = True
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.alpha <= 1, 'teacher.alpha must lie in [0, 1]')
 
 
 @dataclass(frozen=True)
@@ -119,29 +159,24 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class RunConfig:
     """
-    A training run of the unified network.
+    A training run, whatever the network.
 
     Attributes:
-        model: configuration of the network.
-        initial: checkpoint of a unified network (folder or hub id) to start from.
-        encoder: checkpoint of SAM or SAM 2 (folder or hub id) to start the encoder from.
-        download: whether those may be fetched.
-        size: side in pixels of the network's input; None = the model's `input_size`.
+        size: side in pixels of the network's input; None = the network's own.
         epochs, steps, minutes: how long; the one that is set counts, `minutes` by the clock of
             the run (the only one that does not repeat bit for bit).
         evaluate_every: steps between evaluations, each with a checkpoint.
         seed: of everything random.
         device: 'auto', 'cpu', 'cuda', …
         precision: 'fp32' or 'bf16' (autocast, on a GPU).
+        shard: with torchrun, split weights, gradients and optimiser among the processes
+            (FSDP2), for networks that do not fit one GPU; else each has all (DDP).
+        wandb_project: also log to this project of Weights & Biases, if that is installed.
 
     """
 
-    model: Literal['rover', 'base', 'paper'] = 'rover'
-    initial: str | None = None
-    encoder: str | None = None
-    download: bool = False
     size: int | None = None
     epochs: float | None = None
     steps: int | None = None
@@ -150,9 +185,10 @@ class TrainConfig:
     seed: int = 0
     device: str = 'auto'
     precision: Literal['fp32', 'bf16'] = 'fp32'
+    shard: bool = False
+    wandb_project: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
@@ -161,21 +197,102 @@ class TrainConfig:
         _require(self.evaluate_every > 0, 'evaluate_every must be positive')
 
 
+@dataclass(frozen=True)
+class TrainConfig(RunConfig):
+    """
+    A training run of the unified network; see RunConfig for the rest.
+
+    Attributes:
+        model: configuration of the network, one of train/networks.py.
+        initial: checkpoint of a unified network (folder or hub id) to start from.
+        encoder: checkpoint of SAM, SAM 2 or a unified network (folder or hub id) whose image
+            encoder to start from.
+        download: whether those may be fetched.
+        teacher: whose depth is distilled.
+        loss: what is minimised.
+
+    """
+
+    model: NetworkName = 'rover'
+    initial: str | None = None
+    encoder: str | None = None
+    download: bool = False
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(
+            self.teacher.model is not None or not self.loss.distillation,
+            'loss.distillation is set, but no teacher.model to distil from',
+        )
+
+
+@dataclass(frozen=True)
+class BaselineConfig(RunConfig):
+    """
+    A training run of a single-task network; see RunConfig for the rest.
+
+    Attributes:
+        network: which, see train/baselines.py.
+
+    """
+
+    network: BaselineName = 'segformer'
+
+
+@dataclass(frozen=True)
+class TeacherRunConfig(RunConfig):
+    """
+    A training run of a teacher: DPT on a plain vision transformer; see RunConfig for the rest.
+
+    Attributes:
+        hidden_size, layers, heads: the transformer's size. The student of `rover` has 192, 8, 3.
+        neck: width of the four reassembled maps is neck · (1, 2, 4, 4).
+
+    """
+
+    hidden_size: int = 384
+    layers: int = 12
+    heads: int = 6
+    neck: int = 96
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(self.layers >= 4, 'layers must be at least 4: four maps are tapped')
+        _require(self.hidden_size % self.heads == 0, 'heads must divide hidden_size')
+
+
 def load_config(kind: type[T], path: Path) -> T:
     """
     Return the frozen dataclass `kind` filled from the YAML file at `path`.
 
+    A key `extends` names a file beside it, whose values stand where this one has none.
     Raises FileNotFoundError, or ValueError that names file, key and what would do.
     """
-    try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f'{path}: not YAML: {error}') from error
+    values = _read(path)
     try:
         filled: T = _fill(kind, values, '')
     except ValueError as error:
         raise ValueError(f'{path}: {error}') from error
     return filled
+
+
+def _read(path: Path) -> Any:
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f'{path}: not YAML: {error}') from error
+    if isinstance(values, dict) and 'extends' in values:
+        return _merged(_read(path.with_name(str(values.pop('extends')))), values)
+    return values
+
+
+def _merged(below: Any, above: Any) -> Any:
+    if isinstance(below, dict) and isinstance(above, dict):
+        both = {key: _merged(below[key], above[key]) for key in below.keys() & above.keys()}
+        return {**below, **above, **both}
+    return above
 
 
 def _fill(kind: Any, values: Any, prefix: str) -> Any:

@@ -27,13 +27,12 @@ loss could be made small by shrinking the student's spread); norms are means, no
 the Sobel term; α = 0.5.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Form = Literal['literal', 'inverse']
+from train.config import Form
+from train.distributed import mean_over_processes
 
 
 def normalise_teacher(student: Tensor, teacher: Tensor, mask: Tensor, eps: float = 1e-6) -> Tensor:
@@ -68,7 +67,7 @@ def gradient_distillation(student: Tensor, teacher: Tensor, mask: Tensor) -> Ten
     # The operator is linear: one pass over the difference gives both terms.
     gradient_x, gradient_y = sobel(torch.where(mask, student - teacher, 0))
     error = (gradient_x.abs() + gradient_y.abs()) * weight
-    return error.sum() / weight.sum().clamp(min=1)
+    return error.sum() / mean_over_processes(weight.sum()).clamp(min=1)
 
 
 def pixel_distillation(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -78,7 +77,7 @@ def pixel_distillation(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor
     Reduction: mean over `mask` in the batch.
     """
     error = torch.where(mask, student - teacher, 0).square()
-    return error.sum() / mask.sum().clamp(min=1)
+    return error.sum() / mean_over_processes(mask.sum().to(error.dtype)).clamp(min=1)
 
 
 def distillation(

@@ -18,7 +18,8 @@ Losses on labels and on depth, the paper's and ours.
 Shapes: logits (B, C, H, W) float, label (B, H, W) int64 with 255 = unlabelled, depth and truth
 (B, 1, H, W) float, all of one size (see `upsample_to`). Depth truth that is not finite or not
 positive (sky is +Inf, unknown NaN) takes no part. Where nothing is left to learn from, a loss is
-0 with zero gradients.
+0 with zero gradients. 'The batch' is that of all processes that train together: the mean of
+their losses is the loss of one process with all their frames.
 """
 
 from math import log
@@ -28,6 +29,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lunar_perception.taxonomy import UNLABELLED
+from train.distributed import gathered, mean_over_processes
 
 
 def upsample_to(prediction: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
@@ -49,9 +51,12 @@ def cross_entropy(logits: Tensor, label: Tensor, class_weights: Tensor | None = 
     Reduction: mean over labelled pixels of the batch, with weights divided by their sum.
     Mask: label ≠ 255. `class_weights` is (C,).
     """
-    if not (label != UNLABELLED).any():
-        return logits.sum() * 0
-    return F.cross_entropy(logits, label, weight=class_weights, ignore_index=UNLABELLED)
+    total = F.cross_entropy(
+        logits, label, weight=class_weights, ignore_index=UNLABELLED, reduction='sum'
+    )
+    seen = label[label != UNLABELLED]
+    weight = class_weights[seen].sum() if class_weights is not None else seen.new_tensor(len(seen))
+    return total / mean_over_processes(weight.to(total.dtype)).clamp(min=1e-6)
 
 
 def lovasz_softmax(logits: Tensor, label: Tensor) -> Tensor:
@@ -62,9 +67,11 @@ def lovasz_softmax(logits: Tensor, label: Tensor) -> Tensor:
     weighted by the growth of the Jaccard loss 1 − |∩| / |∪| as pixels enter one by one.
     Reduction: mean over the classes present in the batch. Mask: label ≠ 255.
     """
+    # The one loss that is no mean over pixels: it sorts those of all processes together.
+    label, probability = gathered(label), gathered(logits.softmax(1))
     labelled = label != UNLABELLED
     truth = label[labelled]
-    probability = logits.softmax(1).movedim(1, -1)[labelled]
+    probability = probability.movedim(1, -1)[labelled]
     losses = []
     for class_id in torch.unique(truth):
         foreground = (truth == class_id).to(probability.dtype)
@@ -86,9 +93,19 @@ def l1_depth(depth: Tensor, truth: Tensor) -> Tensor:
     Reduction: mean over valid pixels of the batch. Mask: `valid_depth`.
     """
     valid = valid_depth(truth)
-    if not valid.any():
-        return depth.sum() * 0
-    return (depth[valid] - truth[valid]).abs().mean()
+    error = torch.where(valid, depth - torch.where(valid, truth, 0), 0)
+    return error.abs().sum() / _count(valid)
+
+
+def l2_depth(depth: Tensor, truth: Tensor) -> Tensor:
+    """
+    L2 depth, 1/N Σ (d_i − d̂_i)², which the paper leaves to future work (section 6.1).
+
+    Reduction: mean over valid pixels of the batch. Mask: `valid_depth`.
+    """
+    valid = valid_depth(truth)
+    error = torch.where(valid, depth - torch.where(valid, truth, 0), 0)
+    return error.square().sum() / _count(valid)
 
 
 def silog(depth: Tensor, truth: Tensor, variance_focus: float = 0.5) -> Tensor:
@@ -106,7 +123,7 @@ def silog(depth: Tensor, truth: Tensor, variance_focus: float = 0.5) -> Tensor:
     # The floor keeps the root's slope finite at a perfect prediction.
     error = (mean_square - variance_focus * mean.square()).clamp(min=1e-8).sqrt()
     seen = count > 0
-    return (error * seen).sum() / seen.sum().clamp(min=1)
+    return (error * seen).sum() / _count(seen)
 
 
 def gradient_matching(depth: Tensor, truth: Tensor, scales: int = 4) -> Tensor:
@@ -117,15 +134,7 @@ def gradient_matching(depth: Tensor, truth: Tensor, scales: int = 4) -> Tensor:
     Reduction: mean over neighbouring pairs in the batch, each scale alike.
     Mask: pairs of which both pixels are in `valid_depth`.
     """
-    residual, weight = _log_residual(depth, truth)
-    total = depth.sum() * 0
-    for k in range(scales):
-        g, w = residual[..., :: 2**k, :: 2**k], weight[..., :: 2**k, :: 2**k]
-        pair_x, pair_y = w[..., 1:] * w[..., :-1], w[..., 1:, :] * w[..., :-1, :]
-        error = ((g[..., 1:] - g[..., :-1]).abs() * pair_x).sum()
-        error = error + ((g[..., 1:, :] - g[..., :-1, :]).abs() * pair_y).sum()
-        total = total + error / (pair_x.sum() + pair_y.sum()).clamp(min=1)
-    return total / scales
+    return _match_gradients(*_log_residual(depth, truth), scales)
 
 
 def laplace_nll(depth: Tensor, log_scale: Tensor, truth: Tensor) -> Tensor:
@@ -138,7 +147,66 @@ def laplace_nll(depth: Tensor, log_scale: Tensor, truth: Tensor) -> Tensor:
     """
     residual, weight = _log_residual(depth, truth)
     nll = residual.abs() * torch.exp(-log_scale) + log_scale + log(2)
-    return (nll * weight).sum() / weight.sum().clamp(min=1)
+    return (nll * weight).sum() / _count(weight)
+
+
+def affine_invariant(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """
+    Scale-and-shift-invariant loss (Ranftl et al., TPAMI 2022, eq. 5 to 8; Depth Anything's too).
+
+    1/M Σ |p̂_i − t̂_i|, where x̂ = (x − median x) / mean |x − median x|, per image over `mask`.
+    `prediction`, `target` (B, 1, H, W) inverse depth, `mask` bool.
+    Reduction: mean over the masked pixels of the batch.
+    """
+    residual = _affine_residual(prediction, target, mask)
+    return residual.abs().sum() / _count(mask)
+
+
+def affine_gradient_matching(
+    prediction: Tensor, target: Tensor, mask: Tensor, scales: int = 4
+) -> Tensor:
+    """
+    Multi-scale gradient matching of aligned inverse depths (Ranftl et al., TPAMI 2022, eq. 11).
+
+    As `gradient_matching`, with p̂ − t̂ of `affine_invariant` for the residual.
+    """
+    residual = _affine_residual(prediction, target, mask)
+    return _match_gradients(residual, mask.to(residual.dtype), scales)
+
+
+def _affine_residual(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Return p̂ − t̂, 0 outside `mask`."""
+    difference = _median_aligned(prediction, mask) - _median_aligned(target, mask)
+    return torch.where(mask, difference, 0)
+
+
+def _median_aligned(values: Tensor, mask: Tensor) -> Tensor:
+    """Return values (B, 1, H, W) with median 0 and mean absolute value 1 over `mask`."""
+    seen = mask.flatten(1).any(1)
+    hidden = torch.where(seen, torch.nan, 0.0).to(values.dtype).view(-1, 1, 1, 1)
+    masked = torch.where(mask, values, hidden)
+    median = masked.flatten(1).nanmedian(1).values.view(-1, 1, 1, 1)
+    centred = torch.where(mask, values - median, 0)
+    count = mask.sum((1, 2, 3), keepdim=True).clamp(min=1)
+    scale = centred.abs().sum((1, 2, 3), keepdim=True) / count
+    return centred / scale.clamp(min=1e-6)
+
+
+def _match_gradients(residual: Tensor, weight: Tensor, scales: int) -> Tensor:
+    """Return Σ_k of the mean |difference| of neighbours among every 2^k-th pixel, / scales."""
+    total = residual.sum() * 0
+    for k in range(scales):
+        g, w = residual[..., :: 2**k, :: 2**k], weight[..., :: 2**k, :: 2**k]
+        pair_x, pair_y = w[..., 1:] * w[..., :-1], w[..., 1:, :] * w[..., :-1, :]
+        error = ((g[..., 1:] - g[..., :-1]).abs() * pair_x).sum()
+        error = error + ((g[..., 1:, :] - g[..., :-1, :]).abs() * pair_y).sum()
+        total = total + error / mean_over_processes(pair_x.sum() + pair_y.sum()).clamp(min=1)
+    return total / scales
+
+
+def _count(weight: Tensor) -> Tensor:
+    """Return how many entries count, averaged over processes and at least 1."""
+    return mean_over_processes(weight.sum().float()).clamp(min=1)
 
 
 def _log_residual(depth: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:

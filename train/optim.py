@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from train.config import OptimizerConfig
+from train.distributed import local
 
 Network = TypeVar('Network', bound=nn.Module)
 
@@ -88,6 +89,8 @@ class AveragedModel(Generic[Network]):
     def update(self, model: Network, step: int) -> None:
         """Move towards the weights of `model` after `step` (from 0)."""
         rate = 1 - min(self.decay, (1 + step) / (10 + step)) if self.decay else 1.0
-        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), rate)
-        for mine, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
-            mine.copy_(theirs)
+        mine = [local(parameter) for parameter in self.model.parameters()]
+        theirs = [local(parameter) for parameter in model.parameters()]
+        torch._foreach_lerp_(mine, theirs, rate)
+        for own, new in zip(self.model.buffers(), model.buffers(), strict=True):
+            own.copy_(new)
