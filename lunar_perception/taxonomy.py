@@ -71,3 +71,28 @@ LUNAR_TERRAIN = Taxonomy(
 """LuSNAR's five classes with the colours of its label images (arXiv 2407.06512)."""
 
 SKY = LUNAR_TERRAIN.id_of('sky')
+
+HIRISE_LANDMARKS = Taxonomy(
+    name='HiRISE landmarks',
+    names=(
+        'other',
+        'crater',
+        'dark dune',
+        'slope streak',
+        'bright dune',
+        'impact ejecta',
+        'swiss cheese',
+        'spider',
+    ),
+    colors=(
+        (127, 127, 127),
+        (31, 119, 180),
+        (140, 86, 75),
+        (214, 39, 40),
+        (255, 187, 120),
+        (148, 103, 189),
+        (44, 160, 44),
+        (23, 190, 207),
+    ),
+)
+"""Eight kinds of Mars landmarks, ids as in HiRISE map-projected v3 (Zenodo 2538136)."""

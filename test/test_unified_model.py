@@ -338,7 +338,7 @@ def test_a_failed_save_leaves_the_old_checkpoint(
     def full_disk(*_: object) -> None:
         raise OSError('no space left')
 
-    monkeypatch.setattr('lunar_perception.models.unified.save_file', full_disk)
+    monkeypatch.setattr('lunar_perception.models.checkpoint.save_file', full_disk)
     with pytest.raises(OSError, match='no space'):
         network('base').save_pretrained(tmp_path, half=True)
     assert (tmp_path / 'model.safetensors').read_bytes() == before

@@ -14,6 +14,14 @@
 
 """Networks: tensors in, tensors out. No files, no ROS."""
 
+from lunar_perception.models.terrain import TerrainConfig, TerrainModel, TerrainOutput
 from lunar_perception.models.unified import UnifiedConfig, UnifiedModel, UnifiedOutput
 
-__all__ = ['UnifiedConfig', 'UnifiedModel', 'UnifiedOutput']
+__all__ = [
+    'TerrainConfig',
+    'TerrainModel',
+    'TerrainOutput',
+    'UnifiedConfig',
+    'UnifiedModel',
+    'UnifiedOutput',
+]

@@ -16,13 +16,16 @@
 
 from collections.abc import Mapping
 import json
+import os
 from pathlib import Path
+import shutil
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import PyTorchModelHubMixin, snapshot_download
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn, Tensor
 
 CONFIG = 'config.json'
@@ -119,3 +122,32 @@ def assign_weights(module: nn.Module, weights: Mapping[str, Tensor], where: str)
         # Copies: tensors as loaded may still be backed by the file.
         weights = {name: value.to(own[name].dtype, copy=True) for name, value in weights.items()}
     module.load_state_dict(weights, assign=meta)
+
+
+class CheckpointedModel(nn.Module, PyTorchModelHubMixin):
+    """A network that can be saved as a checkpoint folder; its `__init__` takes one `config`."""
+
+    def save_pretrained(
+        self, save_directory: str | Path, *, half: bool = False, **hub: Any
+    ) -> str | None:
+        """
+        Write config.json and model.safetensors into a folder, each whole or not at all.
+
+        `half` stores weights as float16 (norms and biases stay float32). `hub` goes to
+        `PyTorchModelHubMixin.save_pretrained`, whose answer is returned.
+        """
+        target = Path(save_directory)
+        target.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix='.saving-', dir=target) as folder:
+            answer = super().save_pretrained(folder, **{'repo_id': target.name, **hub})
+            if half:
+                halves = {
+                    name: value.half().contiguous() if value.ndim > 1 else value
+                    for name, value in self.state_dict().items()
+                }
+                save_file(halves, Path(folder) / WEIGHTS)
+            # safetensors writes for its owner's eyes only.
+            shutil.copymode(Path(folder) / CONFIG, Path(folder) / WEIGHTS)
+            for name in (WEIGHTS, CONFIG):
+                os.replace(Path(folder) / name, target / name)
+        return answer

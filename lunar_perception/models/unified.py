@@ -16,25 +16,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-import os
 from pathlib import Path
-import shutil
-from tempfile import TemporaryDirectory
 from typing import Any, Literal, NamedTuple
 
-from huggingface_hub import PyTorchModelHubMixin
-from safetensors.torch import save_file
 import torch
 from torch import nn, Tensor
 
 from lunar_perception.camera import LUSNAR_CAMERA
 from lunar_perception.models.checkpoint import (
     assign_weights,
+    CheckpointedModel,
     CONFIG,
     find_checkpoint,
     read_config,
     read_weights,
-    WEIGHTS,
 )
 from lunar_perception.models.configuration import (
     build,
@@ -208,7 +203,7 @@ class UnifiedOutput(NamedTuple):
     depth_log_scale: Tensor | None
 
 
-class UnifiedModel(nn.Module, PyTorchModelHubMixin):
+class UnifiedModel(CheckpointedModel):
     """
     One encoder, one decoder, two heads: terrain labels and metric depth.
 
@@ -271,31 +266,6 @@ class UnifiedModel(nn.Module, PyTorchModelHubMixin):
         else:
             maps = self.encoder(images, self.detail_tokens(details.pop()))
         return self.decoder(maps, details)
-
-    def save_pretrained(
-        self, save_directory: str | Path, *, half: bool = False, **hub: Any
-    ) -> str | None:
-        """
-        Write config.json and model.safetensors into a folder, each whole or not at all.
-
-        `half` stores weights as float16 (norms and biases stay float32). `hub` goes to
-        `PyTorchModelHubMixin.save_pretrained`, whose answer is returned.
-        """
-        target = Path(save_directory)
-        target.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix='.saving-', dir=target) as folder:
-            answer = super().save_pretrained(folder, **{'repo_id': target.name, **hub})
-            if half:
-                halves = {
-                    name: value.half().contiguous() if value.ndim > 1 else value
-                    for name, value in self.state_dict().items()
-                }
-                save_file(halves, Path(folder) / WEIGHTS)
-            # safetensors writes for its owner's eyes only.
-            shutil.copymode(Path(folder) / CONFIG, Path(folder) / WEIGHTS)
-            for name in (WEIGHTS, CONFIG):
-                os.replace(Path(folder) / name, target / name)
-        return answer
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
