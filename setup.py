@@ -38,6 +38,7 @@ setup(
             f'share/{package_name}/config',
             [*glob('config/*.*'), f'{package_name}/commands/fastdds.xml'],
         ),
+        (f'share/{package_name}/config/nav2', glob('config/nav2/*.yaml')),
     ],
     zip_safe=False,
     entry_points={
