@@ -16,31 +16,23 @@
 
 from collections.abc import Mapping
 from datetime import date
-from importlib.metadata import version
-import os
 from pathlib import Path
-import platform
 import sys
 from typing import Any
 
 from lunar_perception.atomic import write_json
-
-LIBRARIES = ('torch', 'transformers', 'numpy', 'opencv-python-headless', 'embreex')
+from lunar_perception.machine import hardware, versions
 
 
 def write_record(path: Path, results: Mapping[str, Any]) -> None:
     """Write `results` beside date, command, hardware and versions; the file whole or not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_json(
         path,
         {
             'date': date.today().isoformat(),
             'command': command(),
-            'hardware': {'processor': processor(), 'cores': len(os.sched_getaffinity(0))},
-            'versions': {
-                'python': platform.python_version(),
-                **{library: version(library) for library in LIBRARIES},
-            },
+            'hardware': hardware(),
+            'versions': versions(),
             'results': dict(results),
         },
     )
@@ -50,11 +42,3 @@ def command() -> str:
     """Return how this program was called; of folders elsewhere on the machine, only the name."""
     words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
     return ' '.join(['python', '-m', f'benchmarks.{Path(sys.argv[0]).stem}', *words])
-
-
-def processor() -> str:
-    """Return the processor's name, as Linux tells it."""
-    for line in Path('/proc/cpuinfo').read_text().splitlines():
-        if line.startswith('model name'):
-            return line.split(':', 1)[1].strip()
-    return platform.machine()

@@ -24,20 +24,23 @@ from lunar_perception.commands import CommandError
 
 STOP_TIMEOUT_S = 20.0
 LOG_LINES_SHOWN = 15
+UNIFIED_NODE = 'lunar_perception.nodes.unified_node'
 
 
 class NodeProcess:
     """
-    Runs `lunar_perception.nodes.unified_node` with `parameters`; its output goes to `log`.
+    Runs a node's `module` with `parameters`; its output goes to `log`.
 
     A context manager: whatever ends the block, no node stays behind. The node has a session of
     its own, so that Ctrl-C in a terminal reaches it only through `stop`.
     """
 
-    def __init__(self, parameters: Mapping[str, object], log: Path) -> None:
+    def __init__(
+        self, parameters: Mapping[str, object], log: Path, module: str = UNIFIED_NODE
+    ) -> None:
         self._log = log
         log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, '-m', 'lunar_perception.nodes.unified_node', '--ros-args']
+        command = [sys.executable, '-m', module, '--ros-args']
         for name, value in parameters.items():
             command += ['-p', f'{name}:={value}']
         with log.open('wb') as output:
@@ -56,6 +59,11 @@ class NodeProcess:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
 
     def check_alive(self) -> None:
         """Raise CommandError with the node's last words when it has ended."""

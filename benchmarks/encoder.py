@@ -1,0 +1,145 @@
+# Copyright 2026 lunar_perception contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Time our SAM encoder against transformers' SamVisionModel and against bare matrix products.
+
+    python -m benchmarks.encoder [--repeats N] [--threads N] [--device D] [--output JSON]
+
+Both hold the same weights, and what they say is compared first. The roofline is the rate of one
+large matrix product, measured in the same rounds; operations are those that transformers' plain
+implementation spells out. On the CPU in float32: the rover's encoder at 448² and SAM-ViT-B's at
+1024². On a GPU in bfloat16: SAM-ViT-H's at 1024² too.
+"""
+
+from collections.abc import Callable
+from statistics import median
+from typing import Any, NamedTuple
+
+from benchmarks.record import write_record
+from benchmarks.sam import encoder_flops, sam_vision_model
+from benchmarks.setting import arguments, prepare
+from lunar_perception.models import UnifiedConfig
+from lunar_perception.models.encoders import SamEncoder, SamEncoderConfig
+from lunar_perception.timing import run_in_turn, spreads
+import torch
+from torch import nn, Tensor
+from transformers import SamVisionModel
+
+PRODUCT_SIDE = {'cpu': 4096, 'cuda': 8192}
+
+
+class Case(NamedTuple):
+    """An encoder, and the side in pixels of its square images."""
+
+    config: SamEncoderConfig
+    side: int
+
+
+CASES = {
+    'rover': Case(UnifiedConfig.rover().encoder, 448),
+    'sam-vit-base': Case(SamEncoderConfig.sam_vit_base(neck_channels=256), 1024),
+    'sam-vit-huge': Case(SamEncoderConfig.sam_vit_huge(neck_channels=256), 1024),
+}
+
+
+def main() -> None:
+    parser = arguments(__doc__.splitlines()[1], repeats=3)
+    parser.add_argument('--cases', nargs='+', choices=CASES, help='(all that suit the device)')
+    options = parser.parse_args()
+    synchronise = prepare(options)
+    device = torch.device(options.device)
+    names = options.cases or [
+        name for name in CASES if device.type == 'cuda' or 'huge' not in name
+    ]
+    results = {}
+    for name in names:
+        # A small one varies more, and costs little.
+        repeats = options.repeats * (5 if name == 'rover' else 1)
+        results[name] = measure(CASES[name], device, repeats, synchronise)
+        print(name, results[name])
+    if options.output:
+        write_record(options.output, results)
+
+
+def measure(
+    case: Case, device: torch.device, repeats: int, synchronise: Callable[[], None]
+) -> dict[str, Any]:
+    """Return times of both encoders and of the matrix product, and their ratios."""
+    torch.manual_seed(0)
+    precision = torch.bfloat16 if device.type == 'cuda' else torch.float32
+    ours = SamEncoder(case.config).to(device).eval()
+    enliven(ours)
+    theirs = sam_vision_model(ours, case.side)
+    images = torch.randn(1, 3, case.side, case.side, device=device)
+    matrix = torch.randn((PRODUCT_SIDE[device.type],) * 2, device=device, dtype=precision)
+
+    def lower(program: Callable[[], Any]) -> Callable[[], Any]:
+        def run() -> Any:
+            with (
+                torch.inference_mode(),
+                torch.autocast(device.type, precision, enabled=precision != torch.float32),
+            ):
+                return program()
+
+        return run
+
+    programs = {
+        'ours': lower(lambda: ours(images)[-1]),
+        'transformers': lower(lambda: last_map(theirs, images)),
+        'product': lower(lambda: matrix @ matrix),
+    }
+    difference = (programs['ours']() - programs['transformers']()).abs().max().item()
+    if device.type == 'cuda':
+        torch.cuda.reset_peak_memory_stats(device)
+        programs['ours']()
+    times = run_in_turn(programs, repeats, synchronise=synchronise)
+    seconds = {name: median(samples) for name, samples in times.items()}
+    operations = encoder_flops(case.config, case.side)
+    product_rate = 2 * len(matrix) ** 3 / seconds['product']
+    return {
+        'side': case.side,
+        'precision': str(precision).removeprefix('torch.'),
+        'largest_difference': difference,
+        'milliseconds': spreads(times),
+        'gflop': round(operations / 1e9, 1),
+        'product_gflop_per_s': round(product_rate / 1e9, 1),
+        'share_of_roofline': {
+            name: round(operations / seconds[name] / product_rate, 3)
+            for name in ('ours', 'transformers')
+        },
+        'speed_over_transformers': round(seconds['transformers'] / seconds['ours'], 3),
+        **(
+            {'peak_memory_mib': round(torch.cuda.max_memory_allocated(device) / 2**20)}
+            if device.type == 'cuda'
+            else {}
+        ),
+    }
+
+
+def last_map(model: SamVisionModel, images: Tensor) -> Tensor:
+    """Return the map (B, C, h, w) that comes last; without a neck it comes as (B, h, w, C)."""
+    features, neck = model(images).last_hidden_state, model.vision_encoder.neck
+    return features.permute(0, 3, 1, 2) if isinstance(neck, nn.Identity) else features
+
+
+def enliven(encoder: SamEncoder) -> None:
+    """Give the position tables random values, so that comparing outputs tests them too."""
+    for name, parameter in encoder.named_parameters():
+        if 'pos' in name:
+            nn.init.normal_(parameter, std=0.02)
+
+
+if __name__ == '__main__':
+    main()
