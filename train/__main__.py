@@ -21,9 +21,8 @@ from pathlib import Path
 import sys
 from typing import Annotated
 
-import tyro
-
 from train.config import load_config, TrainConfig
+import tyro
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class UnifiedCommand:
     """
     Train the unified network on scenes in LuSNAR's layout.
 
-    Attributes:
+    Params:
         config: YAML file, see train/configs/.
         output: folder of the run.
         data: folder of scenes (Moon_1, …); with --smoke, a few are generated where absent.

@@ -25,9 +25,8 @@ from dataclasses import dataclass
 from math import cos, exp, radians, sin
 
 import cv2
-import numpy as np
-
 from lunar_perception.taxonomy import UNLABELLED
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,33 @@ def augment(
     sky. Image comes back as (size, size, 3) float32 in [0, 1]; corners that rotation brought in
     are 255 in the label and NaN in the depth. All randomness is `rng`'s.
     """
-    side = image.shape[0]
+    matrix, scale, share = _geometry(image.shape[0], size, config, rng)
+    if scale > 1:  # warpAffine does not average over areas
+        image = cv2.GaussianBlur(image, (3, 3), 0.45 * (scale**2 - 1) ** 0.5 + 1e-3)
+    image = _warp(image, matrix, size, cv2.INTER_LINEAR, cv2.BORDER_REFLECT_101)
+    label = _warp(label, matrix, size, cv2.INTER_NEAREST, cv2.BORDER_CONSTANT, UNLABELLED)
+    depth = depth.astype(np.float32)
+    depth = _warp(depth, matrix, size, cv2.INTER_NEAREST, cv2.BORDER_CONSTANT, np.nan)
+    return _photometric(image, config, rng), label, depth, focal / share
+
+
+def augment_teacher(
+    teacher: np.ndarray, size: int, config: AugmentConfig, rng: np.random.Generator
+) -> np.ndarray:
+    """
+    Return a teacher's map (S, S) float moved as `augment` moves the frame; (size, size) float32.
+
+    `rng` is a generator of the same seed as `augment` got. What rotation brought in is NaN.
+    """
+    matrix, _, _ = _geometry(teacher.shape[0], size, config, rng)
+    teacher = teacher.astype(np.float32)
+    return _warp(teacher, matrix, size, cv2.INTER_LINEAR, cv2.BORDER_CONSTANT, np.nan)
+
+
+def _geometry(
+    side: int, size: int, config: AugmentConfig, rng: np.random.Generator
+) -> tuple[np.ndarray, float, float]:
+    """Draw a similarity: output to frame pixels (2, 3), its scale, the share that is kept."""
     share = 1.0 if rng.random() < config.whole else rng.uniform(config.smallest_crop, 1)
     mirror = -1.0 if rng.random() < config.flip else 1.0
     angle = radians(rng.uniform(-config.rotation_deg, config.rotation_deg))
@@ -100,14 +125,7 @@ def augment(
     )
     offset = centre - 0.5 - linear @ np.full(2, size / 2 - 0.5)
     matrix = np.column_stack((linear, offset))
-
-    if scale > 1:  # warpAffine does not average over areas
-        image = cv2.GaussianBlur(image, (3, 3), 0.45 * (scale**2 - 1) ** 0.5 + 1e-3)
-    image = _warp(image, matrix, size, cv2.INTER_LINEAR, cv2.BORDER_REFLECT_101)
-    label = _warp(label, matrix, size, cv2.INTER_NEAREST, cv2.BORDER_CONSTANT, UNLABELLED)
-    depth = depth.astype(np.float32)
-    depth = _warp(depth, matrix, size, cv2.INTER_NEAREST, cv2.BORDER_CONSTANT, np.nan)
-    return _photometric(image, config, rng), label, depth, focal / share
+    return matrix, scale, share
 
 
 def _warp(

@@ -17,13 +17,12 @@
 from typing import NamedTuple
 
 import cv2
+from lunar_perception.taxonomy import LUNAR_TERRAIN
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-
-from lunar_perception.taxonomy import LUNAR_TERRAIN
-from train.augment import augment, AugmentConfig
+from train.augment import augment, augment_teacher, AugmentConfig
 from train.distributed import processes, rank
 from train.frames import Frames
 
@@ -42,6 +41,7 @@ class Batch(NamedTuple):
         label: (B, S, S) int64, 255 = unlabelled.
         depth: (B, 1, S, S) float32 metres for the canonical camera, +Inf sky, NaN unknown.
         names: scene/stamp of each frame.
+        teacher: (B, 1, S, S) float32, what a teacher says, NaN unknown; None without one.
 
     """
 
@@ -49,15 +49,16 @@ class Batch(NamedTuple):
     label: Tensor
     depth: Tensor
     names: list[str]
+    teacher: Tensor | None = None
 
     def to(self, device: torch.device) -> 'Batch':
         """Return the batch on another device."""
-        images, label, depth, names = self
         return Batch(
-            images.to(device, non_blocking=True),
-            label.to(device, non_blocking=True),
-            depth.to(device, non_blocking=True),
-            names,
+            self.images.to(device, non_blocking=True),
+            self.label.to(device, non_blocking=True),
+            self.depth.to(device, non_blocking=True),
+            self.names,
+            None if self.teacher is None else self.teacher.to(device, non_blocking=True),
         )
 
 
@@ -67,7 +68,7 @@ class TrainingBatches(Dataset[Batch]):
 
     Without `rare_sampling` every epoch is a permutation of the frames, else each place in a
     batch is drawn with weight 1 + rare_sampling · min(4, share / mean share), averaged over the
-    rare classes.
+    rare classes. `teacher` (N, S', S') holds a teacher's map of every frame of `frames`.
     """
 
     def __init__(
@@ -81,11 +82,12 @@ class TrainingBatches(Dataset[Batch]):
         augmentation: AugmentConfig,
         rare_sampling: float,
         seed: int,
+        teacher: np.ndarray | None = None,
     ) -> None:
         self.frames, self.indices = frames, indices
         self.size, self.batch_size = size, batch_size
         self.canonical_focal, self.augmentation = canonical_focal, augmentation
-        self.seed = seed
+        self.seed, self.teacher = seed, teacher
         # Asked here: a worker process does not know.
         self.processes, self.rank = processes(), rank()
         share = frames.share[indices][:, list(RARE)]
@@ -120,7 +122,19 @@ class TrainingBatches(Dataset[Batch]):
                 np.random.default_rng((self.seed, 3, place)),
             )
             samples.append((image, label, depth * (self.canonical_focal / focal)))
-        return collate(samples, [self.frames.names[i] for i in chosen])
+        batch = collate(samples, [self.frames.names[i] for i in chosen])
+        if self.teacher is None:
+            return batch
+        maps = [
+            augment_teacher(
+                self.teacher[i],
+                self.size,
+                self.augmentation,
+                np.random.default_rng((self.seed, 3, place)),
+            )
+            for place, i in zip(places, chosen, strict=True)
+        ]
+        return batch._replace(teacher=torch.from_numpy(np.stack(maps)[:, None]))
 
 
 def collate(samples: list[tuple[np.ndarray, np.ndarray, np.ndarray]], names: list[str]) -> Batch:

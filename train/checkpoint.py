@@ -19,12 +19,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lunar_perception.atomic import atomic_path
 from safetensors import safe_open
 from safetensors.torch import save_file
 import torch
 from torch import nn, Tensor
-
-from lunar_perception.atomic import atomic_path
 from train.distributed import split_like, whole
 from train.optim import AveragedModel
 
@@ -36,7 +35,7 @@ class RunState:
 
     No random state is among it: batches and dropout are functions of seed and step.
 
-    Attributes:
+    Fields:
         step: steps done.
         seconds: time spent on them.
         best: best score of an evaluation so far.

@@ -24,16 +24,23 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args, get_type_hints, Literal, TypeVar
 
-import yaml
-
 from train.augment import AugmentConfig
+import yaml
 
 T = TypeVar('T')
 
 # Names stand here, not beside what they name, so that a misspelt key is found before torch loads.
 Form = Literal['literal', 'inverse']
 NetworkName = Literal[
-    'rover', 'base', 'paper', 'plain', 'dilated', 'dilated_open', 'taps', 'transformer_head'
+    'rover',
+    'base',
+    'paper',
+    'plain',
+    'dilated',
+    'dilated_last_four',
+    'dilated_full',
+    'taps',
+    'transformer_head',
 ]
 BaselineName = Literal[
     'segformer', 'maskformer', 'unetplusplus', 'depth_anything', 'depth_anything_metric'
@@ -48,7 +55,7 @@ class DataConfig:
     Attributes:
         cache_size: side in pixels at which frames are kept for training.
         cache: folder of the cache; None = beside the data.
-        held_out: scenes for validation; empty = every tenth scene.
+        held_out: scenes for validation; empty = about every tenth scene.
         batch_size: frames a step.
         workers: processes that prepare batches; 0 = none besides the main one.
         rare_sampling: how much more often frames with craters and rocks are drawn; 0 = every

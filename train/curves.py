@@ -17,9 +17,8 @@
 import json
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from lunar_perception.atomic import atomic_path
+from matplotlib.figure import Figure
 
 
 def draw_curves(log: Path, picture: Path) -> None:

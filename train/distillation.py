@@ -30,7 +30,6 @@ the Sobel term; α = 0.5.
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
 from train.config import Form
 from train.distributed import mean_over_processes
 

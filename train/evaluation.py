@@ -20,14 +20,13 @@ from math import sqrt
 from typing import Any
 
 import cv2
+from lunar_perception.metrics import Evaluation
+from lunar_perception.models import UnifiedModel
+from lunar_perception.taxonomy import SKY, UNLABELLED
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from lunar_perception.metrics import Evaluation
-from lunar_perception.models import UnifiedModel
-from lunar_perception.taxonomy import SKY, UNLABELLED
 from train.batches import collate
 from train.frames import Frames
 from train.losses import valid_depth
@@ -38,7 +37,7 @@ class FramePrediction:
     """
     One frame's truth and what a network says of it, at the cache's size (S, S).
 
-    Attributes:
+    Fields:
         label: uint8 ids. depth: float32 metres, +Inf for sky.
         logits: (5, S, S). log_depth: (S, S) of metres of this frame's camera.
         log_scale: (S, S) of the Laplace scale of log-depth, or None.
@@ -57,7 +56,7 @@ class HeldOut:
     """
     The frames at `indices` of `frames`, as the predictor shows them to a network.
 
-    Attributes:
+    Fields:
         size: side in pixels of the network's input.
         batch_size: frames at once.
         device: where the network is.
@@ -84,7 +83,8 @@ class HeldOut:
         """Yield what `model` says, frame by frame, in order."""
         frames, model = self.frames, model.eval()
         for start in range(0, len(self.indices), self.batch_size):
-            chosen = self.indices[start : start + self.batch_size]
+            end = start + self.batch_size
+            chosen = self.indices[start:end]
             batch = collate([self._sample(i) for i in chosen], [])
             with torch.autocast(
                 self.device.type, torch.bfloat16, enabled=self.precision == 'bf16'

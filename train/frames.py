@@ -30,12 +30,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
-import numpy as np
-from tqdm import tqdm
-
 from lunar_perception.atomic import write_json
 from lunar_perception.data.lusnar import Frame, LusnarDataset, Scene
 from lunar_perception.taxonomy import LUNAR_TERRAIN, UNLABELLED
+import numpy as np
+from tqdm import tqdm
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,9 @@ class Frames:
         """
         Return the indices of the frames to train on and of those held out, by scene.
 
-        `held_out` names scenes; empty means every tenth scene, the last one at least.
+        `held_out` names scenes; empty means about every tenth scene, the last one at least: of
+        each twenty the 10th and the 19th, so that scenes of both numbers' parity are among them
+        (`synth --vary-camera` draws every second scene's camera).
         Raises ValueError for an unknown scene, and when either side would be empty.
         """
         scene = np.array([name.split('/')[0] for name in self.names])
@@ -82,7 +83,7 @@ class Frames:
             raise ValueError(
                 f'held-out scene {unknown[0]} is not in the data; it has {", ".join(scenes)}'
             )
-        chosen = list(held_out) or scenes[9::10] or scenes[-1:]
+        chosen = list(held_out) or scenes[9::20] + scenes[18::20] or scenes[-1:]
         test = np.isin(scene, chosen)
         if test.all() or not test.any():
             raise ValueError(

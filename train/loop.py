@@ -26,7 +26,6 @@ import torch
 from torch import nn, Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
-
 from train import distributed
 from train.batches import Batch
 from train.checkpoint import collect, load_checkpoint, RunState, save_checkpoint

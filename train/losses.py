@@ -24,11 +24,10 @@ their losses is the loss of one process with all their frames.
 
 from math import log
 
+from lunar_perception.taxonomy import UNLABELLED
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from lunar_perception.taxonomy import UNLABELLED
 from train.distributed import gathered, mean_over_processes
 
 

@@ -21,7 +21,6 @@ from typing import Generic, TypeVar
 
 import torch
 from torch import nn
-
 from train.config import OptimizerConfig
 from train.distributed import local
 

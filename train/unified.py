@@ -15,25 +15,28 @@
 """`python -m train unified`: train the unified network and write what ships of it."""
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
-from math import ceil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
-from torch import Tensor
 
 from lunar_perception.atomic import write_json
 from lunar_perception.models import UnifiedConfig, UnifiedModel
 from lunar_perception.models.checkpoint import assign_weights
 from lunar_perception.reference_rows import PositionPrior
-from train import losses
-from train.batches import Batch, TrainingBatches
-from train.config import LossConfig, TrainConfig
-from train.evaluation import calibrate, evaluate, figures, HeldOut
-from train.frames import load_frames
+from lunar_perception.taxonomy import SKY
+import numpy as np
+import torch
+from torch import Tensor
+from train import distributed, losses
+from train.batches import Batch
+from train.config import LossConfig, TeacherConfig, TrainConfig
+from train.critic import adversarial, DepthCritic
+from train.distillation import distillation
+from train.evaluation import calibrate, evaluate, figures
 from train.loop import fit
+from train.networks import build_network, CONFIGS, load_encoder, load_network
+from train.setting import prepare, Setting
+from train.teacher import check_sign, Teacher, teacher_maps, teacher_sign
 
 PRIOR = 'position_prior.png'
 CALIBRATION_FRAMES = 200
@@ -51,83 +54,116 @@ def train_unified(
     Train on the LuSNAR-layout data set at `data`; return the metrics on its held-out scenes.
 
     `output` gets what `fit` writes, `config.json`, `weights/` (config.json and fp16
-    model.safetensors, calibrated, and the training labels' position prior), and `metrics.json`.
-    `model_config` stands in for the configuration that `config.model` names. Raises
-    FileExistsError when `output` holds a run and `resume` is not set, and what `load_frames`
-    and `fit` raise.
+    model.safetensors, calibrated, and the training labels' position prior), `metrics.json`, and
+    with a teacher `teacher.json`, which says its sign. `model_config` stands in for the
+    configuration that `config.model` names. Raises what `prepare`, `Teacher.load`, `check_sign`
+    and `fit` raise. Under torchrun only the first process writes, and the others return {}.
     """
-    if (output / 'log.jsonl').exists() and not resume:
-        raise FileExistsError(f'{output} holds a run; go on with --resume, or name another folder')
-    device = _device(config.device)
-    network = model_config or getattr(UnifiedConfig, config.model)()
+    network = model_config or CONFIGS[config.model]()
     network = replace(network, input_size=config.size or network.input_size)
-    size, focal = network.input_size, network.canonical_focal
+    setting = prepare(config, data, output, network.input_size, resume=resume)
+    device = setting.device
 
-    frames = load_frames(data, config.data.cache_size, config.data.cache)
-    train, test = frames.split(config.data.held_out)
-    print(f'{len(train)} frames to train on, {len(test)} held out; {device}, {size} px')
-    write_json(output / 'config.json', _plain(asdict(config)))
-
-    torch.manual_seed(config.seed)
-    model = UnifiedModel(network)
+    model = build_network(config.model, network)
     if config.encoder:
-        model.encoder.load_pretrained(config.encoder, download=config.download)
+        load_encoder(model, config.encoder, download=config.download)
     if config.initial:
         start = UnifiedModel.from_pretrained(config.initial, download=config.download)
         assign_weights(model, start.state_dict(), config.initial)
-    batches = TrainingBatches(
-        frames,
-        train,
-        size=size,
-        batch_size=config.data.batch_size,
-        canonical_focal=focal,
-        augmentation=config.augment,
-        rare_sampling=config.data.rare_sampling,
-        seed=config.seed,
-    )
-    steps = config.steps
-    if config.epochs is not None:
-        steps = ceil(config.epochs * len(train) / config.data.batch_size)
+    if config.loss.adversarial:
+        model.critic = DepthCritic()
 
-    held_out = HeldOut(frames, test, size, config.data.batch_size, device, config.precision)
-    followed = held_out.thinned(config.data.eval_frames)
+    teacher, maps = None, None
+    if config.teacher.model is not None:
+        teacher, maps = _load_teacher(config.teacher, setting, output)
 
     averaged = fit(
         model,
-        batches=batches,
-        steps=steps,
-        loss_terms=make_loss(config.loss, frames.share[train].mean(0), network.max_depth, device),
-        evaluate=lambda model: figures(evaluate(model, followed)),
+        batches=setting.batches(network.canonical_focal, maps),
+        steps=setting.steps,
+        loss_terms=make_loss(
+            config.loss, setting.share, network.max_depth, device, config.teacher, teacher
+        ),
+        evaluate=lambda model: figures(evaluate(model, setting.followed)),
         config=config,
         device=device,
         output=output,
         resume=resume,
     )
+    if not distributed.is_first():
+        return {}
+    if config.loss.adversarial:
+        del averaged.critic
 
+    held_out = setting.held_out
     temperature, uncertainty_scale = calibrate(averaged, held_out.thinned(CALIBRATION_FRAMES))
     network = replace(network, temperature=temperature, uncertainty_scale=uncertainty_scale)
-    shipped = UnifiedModel(network)
+    shipped = build_network(config.model, network)
     shipped.load_state_dict(averaged.state_dict())
     shipped.save_pretrained(output / 'weights', half=True)
     # Places mean something only through one camera: the canonical one's, where there are frames.
-    usual = train[np.isclose(frames.focal[train], focal, rtol=1e-3)]
+    frames, train = setting.frames, setting.train
+    usual = train[np.isclose(frames.focal[train], network.canonical_focal, rtol=1e-3)]
     prior = PositionPrior.fit(frames.label[i] for i in (usual if len(usual) else train))
     prior.save(output / 'weights' / PRIOR)
-    metrics = evaluate(UnifiedModel.from_pretrained(output / 'weights').to(device), held_out)
+    metrics = evaluate(load_network(config.model, output / 'weights').to(device), held_out)
     write_json(output / 'metrics.json', metrics)
     return metrics
 
 
+def _load_teacher(
+    config: TeacherConfig, setting: Setting, output: Path
+) -> tuple[Teacher | None, np.ndarray | None]:
+    """Return the teacher, to be asked at every step, or its maps of all frames."""
+    teacher = Teacher.load(str(config.model), download=config.download).to(setting.device)
+    sign = teacher_sign(teacher, setting.frames, setting.train, setting.device)
+    line = check_sign(sign, config)
+    if distributed.is_first():
+        print(line)
+        write_json(output / 'teacher.json', {'model': config.model, 'correlation': sign})
+    if not config.precompute:
+        return teacher, None
+    if distributed.is_first():
+        teacher_maps(teacher, config, setting.frames, setting.data, setting.device)
+    distributed.wait_for_all()
+    return None, teacher_maps(teacher, config, setting.frames, setting.data, setting.device)
+
+
 def make_loss(
-    config: LossConfig, share: np.ndarray, max_depth: float, device: torch.device
+    config: LossConfig,
+    share: np.ndarray,
+    max_depth: float,
+    device: torch.device,
+    teacher_config: TeacherConfig | None = None,
+    teacher: Teacher | None = None,
 ) -> Callable[[UnifiedModel, Batch], dict[str, Tensor]]:
     """
     Return the function that runs the network on a batch and gives its loss term by term.
 
-    `share` (5,) is each class's share of the training pixels.
+    `share` (5,) is each class's share of the training pixels. `teacher` is asked where the batch
+    brings no maps of it. The literal form of distillation compares depth / max_depth, the
+    inverse form 1 / metres.
     """
     balance = np.maximum(share, 1e-4) ** -config.class_balance
     class_weights = torch.tensor(balance / (balance @ share), dtype=torch.float32, device=device)
+    teacher_config = teacher_config or TeacherConfig()
+
+    def distil(depth: Tensor, batch: Batch) -> Tensor:
+        said = batch.teacher
+        if said is None:
+            if teacher is None:
+                raise ValueError('loss.distillation is set, but there is no teacher')
+            said = teacher(batch.images)
+        # What rotation brought in has no depth, not even an unknown one of the frame's own.
+        mask = torch.isfinite(said) & (batch.label != SKY)[:, None] & ~torch.isnan(batch.depth)
+        student = depth / max_depth if teacher_config.form == 'literal' else depth
+        return distillation(
+            student,
+            torch.where(mask, said, 0),
+            mask,
+            alpha=teacher_config.alpha,
+            form=teacher_config.form,
+        )
 
     def terms(model: UnifiedModel, batch: Batch) -> dict[str, Tensor]:
         truth, size = batch.depth, batch.label.shape[-2:]
@@ -140,11 +176,14 @@ def make_loss(
                 logits[..., ::2, ::2], batch.label[..., ::2, ::2]
             ),
             'l1': lambda: losses.l1_depth(depth / max_depth, _unit(truth, max_depth)),
+            'l2': lambda: losses.l2_depth(depth / max_depth, _unit(truth, max_depth)),
             'silog': lambda: losses.silog(depth, truth),
             'gradient': lambda: losses.gradient_matching(depth, truth),
             'laplace': lambda: losses.laplace_nll(
                 depth, losses.upsample_to(log_scale, size), truth
             ),
+            'adversarial': lambda: adversarial(model.critic, batch.images, depth, truth),
+            'distillation': lambda: distil(depth, batch),
         }
         return {
             name: getattr(config, name) * term()
@@ -158,16 +197,3 @@ def make_loss(
 def _unit(truth: Tensor, max_depth: float) -> Tensor:
     """Return depth clipped to max_depth and divided by it; what is not finite stays so."""
     return torch.where(torch.isfinite(truth), (truth / max_depth).clamp(max=1), truth)
-
-
-def _device(name: str) -> torch.device:
-    if name != 'auto':
-        return torch.device(name)
-    return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-
-
-def _plain(value: object) -> object:
-    """Return nested dicts and tuples with paths as text, for JSON."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return str(value) if isinstance(value, Path) else value
