@@ -27,15 +27,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 import sys
 
-import cv2
-import numpy as np
-
 from benchmarks.record import write_record
+import cv2
 from lunar_perception.atomic import write_png
 from lunar_perception.commands.predict import read_image
 from lunar_perception.commands.synth import scene_seed
 from lunar_perception.synthetic import Moon, MoonConfig
 from lunar_perception.taxonomy import LUNAR_TERRAIN, SKY
+import numpy as np
 
 LUSNAR_SHARES = (0.687, 0.013, 0.025, 0.032, 0.243)
 """Of the whole data set, by class id."""
@@ -67,7 +66,8 @@ def main() -> None:
         )
         for frame in Moon(config).frames(arguments.frames):
             image = cv2.resize(frame.left, (side, side), interpolation=cv2.INTER_AREA)
-            generated.append((image, frame.label[SHRINK // 2 :: SHRINK, SHRINK // 2 :: SHRINK]))
+            middle = slice(SHRINK // 2, None, SHRINK)
+            generated.append((image, frame.label[middle, middle]))
             depths.append(frame.depth[np.isfinite(frame.depth)])
         firsts.append(generated[-arguments.frames])
     shares = class_shares(generated)
@@ -138,8 +138,9 @@ def octaves(grey: Sequence[np.ndarray]) -> dict[str, float]:
             band = cv2.GaussianBlur(image, (0, 0), sigma) - cv2.GaussianBlur(
                 image, (0, 0), 2 * sigma
             )
-            half = np.s_[len(image) // 2 :]
-            contrast.setdefault(f'{sigma} px', []).append(band[half].std() / image[half].mean())
+            middle = len(image) // 2
+            share = band[middle:].std() / image[middle:].mean()
+            contrast.setdefault(f'{sigma} px', []).append(share)
     return rounded({name: float(np.mean(values)) for name, values in contrast.items()})
 
 
@@ -163,8 +164,9 @@ def contact_sheet(examples: Sequence[Example], columns: int = 6) -> np.ndarray:
     """Return all images, each above its label, twice their size."""
     cells = [np.concatenate([image, LUNAR_TERRAIN.colorize(label)]) for image, label in examples]
     cells += [np.zeros_like(cells[0])] * (-len(cells) % columns)
-    rows = [np.concatenate(cells[k : k + columns], 1) for k in range(0, len(cells), columns)]
-    return cv2.resize(np.concatenate(rows), None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    rows = np.stack(cells).reshape(-1, columns, *cells[0].shape)
+    sheet = np.concatenate([np.concatenate(row, 1) for row in rows])
+    return cv2.resize(sheet, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
 
 
 if __name__ == '__main__':

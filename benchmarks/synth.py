@@ -29,12 +29,11 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
-from embreex.rtcore_scene import EmbreeScene
-import numpy as np
-
 from benchmarks.record import write_record
+from embreex.rtcore_scene import EmbreeScene
 from lunar_perception.commands.synth import scene_seed
 from lunar_perception.synthetic import generate_scene, MoonConfig, renderer
+import numpy as np
 
 
 class EchoingScene(EmbreeScene):

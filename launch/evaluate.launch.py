@@ -33,7 +33,6 @@ from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.substitutions import ExecutableInPackage
-
 from lunar_perception.data.bag_reader import BagError, BagReader
 from lunar_perception.data.bag_topics import CAMERA_INFO, COMPRESSED_SUFFIX, IMAGE
 

@@ -27,7 +27,7 @@ class PinholeCamera:
 
     Pixel (u, v) sees along ((u − cx) / fx, (v − cy) / fy, 1), as in sensor_msgs/CameraInfo.
 
-    Attributes:
+    Fields:
         width, height: image size in pixels.
         fx, fy, cx, cy: focal lengths and principal point in pixels.
 

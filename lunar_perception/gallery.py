@@ -17,8 +17,6 @@
 from dataclasses import dataclass
 
 import cv2
-import numpy as np
-
 from lunar_perception.metrics import Evaluation
 from lunar_perception.visualize import (
     color_depth,
@@ -26,6 +24,7 @@ from lunar_perception.visualize import (
     color_label_errors,
     overlay_labels,
 )
+import numpy as np
 
 PICTURE_SIDE = 320
 

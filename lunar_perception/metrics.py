@@ -22,9 +22,8 @@ number of frames and parts evaluated apart can be merged.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from lunar_perception.taxonomy import LUNAR_TERRAIN, Taxonomy, UNLABELLED
+import numpy as np
 
 PROTOCOLS = ('metric', 'normalised')
 """Depth in metres, or clipped to [0, NORMALISED_RANGE_M] and divided by it."""

@@ -24,11 +24,10 @@ from math import radians
 from pathlib import Path
 
 import cv2
-import numpy as np
-
 from lunar_perception.atomic import write_png
 from lunar_perception.camera import PinholeCamera
 from lunar_perception.taxonomy import LUNAR_TERRAIN, UNLABELLED
+import numpy as np
 
 PRIOR_SIZE = 128
 SHIPPED_PRIOR = Path(__file__).resolve().parent / 'weights' / 'rover' / 'position_prior.png'

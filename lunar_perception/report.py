@@ -21,13 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
-import numpy as np
-
 from lunar_perception import report_figures
 from lunar_perception.atomic import encode_png, write_json, write_text
 from lunar_perception.metrics import CALIBRATION_BINS, Evaluation, NORMALISED_RANGE_M
 from lunar_perception.scoreboard import Scoreboard
 from lunar_perception.visualize import color_depth, color_depth_errors, DEPTH_RANGE_M
+import numpy as np
 
 PAPER_SEGMENTATION = {
     'UNet++': 0.7681,

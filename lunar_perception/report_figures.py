@@ -19,13 +19,12 @@ from io import BytesIO
 from itertools import pairwise
 from typing import Any
 
+from lunar_perception.metrics import DISTANCE_EDGES_M, Evaluation
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 import numpy as np
-
-from lunar_perception.metrics import DISTANCE_EDGES_M, Evaluation
 
 NETWORK, REFERENCE, INK, GRID = '#1f5f99', '#b9a37e', '#2b2f36', '#e4e6ea'
 

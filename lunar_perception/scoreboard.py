@@ -16,12 +16,11 @@
 
 from typing import Any
 
-import numpy as np
-
 from lunar_perception.camera import PinholeCamera
 from lunar_perception.gallery import FrameGallery
 from lunar_perception.metrics import Evaluation
 from lunar_perception.reference_rows import flat_plane_depth, PositionPrior
+import numpy as np
 
 
 class Scoreboard:

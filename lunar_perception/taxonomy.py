@@ -28,7 +28,7 @@ class Taxonomy:
     """
     An ordered label set; a class's id is its place in `names`.
 
-    Attributes:
+    Fields:
         name: what the label set is called in messages and reports.
         names: class names, by id.
         colors: RGB display colours in [0, 255], by id.

@@ -17,9 +17,8 @@
 from collections.abc import Sequence
 
 import cv2
-import numpy as np
-
 from lunar_perception.taxonomy import LUNAR_TERRAIN, Taxonomy
+import numpy as np
 
 DEPTH_RANGE_M = (1.0, 100.0)
 """Depth from the one end of the colour scale to the other; the same in every picture."""

@@ -26,6 +26,8 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from lunar_perception.camera import PinholeCamera
+from lunar_perception.nodes.unified_node import UnifiedNode
 import numpy as np
 from rcl_interfaces.msg import Log
 import rclpy
@@ -34,9 +36,6 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
-
-from lunar_perception.camera import PinholeCamera
-from lunar_perception.nodes.unified_node import UnifiedNode
 
 TIMEOUT_S = 20.0
 HEIGHT, WIDTH = 6, 9
@@ -73,7 +72,7 @@ class InProcess:
     """
     A unified node whose executor spins in a thread, and a peer that the caller spins.
 
-    Attributes:
+    Fields:
         node: the unified node; `peer`: the other node, in the same namespace.
         got: messages by topic; `diagnostics`: statuses of the node; `log`: its log lines.
 

@@ -22,14 +22,6 @@ import shutil
 from typing import Any
 
 import cv2
-import numpy as np
-import pytest
-from rosbags.interfaces import ConnectionExtRosbag2
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
-from rosbags.typesys import get_typestore, Stores
-from tiny_network import save_tiny_network
-import yaml
-
 from lunar_perception.cli import main
 from lunar_perception.data.bag_reader import BagError, BagReader
 from lunar_perception.data.bag_writer import convert_scene
@@ -40,6 +32,13 @@ from lunar_perception.data.lusnar_writer import LusnarSceneWriter
 from lunar_perception.data.pairing import StampPairing
 from lunar_perception.data.ros_frames import camera_pose, mounting_of, rep103_pose, rep103_vector
 from lunar_perception.synthetic import generate_scene, MoonConfig, read_trajectory
+import numpy as np
+import pytest
+from rosbags.interfaces import ConnectionExtRosbag2
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
+from rosbags.typesys import get_typestore, Stores
+from tiny_network import save_tiny_network
+import yaml
 
 TYPES = get_typestore(Stores.ROS2_JAZZY)
 POSES = Path(__file__).resolve().parents[2] / 'shared' / 'data' / 'lusnar_poses'
@@ -48,7 +47,7 @@ FRAMES, SIZE = 4, 64
 
 @pytest.fixture(scope='module')
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
-    """A generated scene with everything that LuSNAR has."""
+    """Generate a scene with everything that LuSNAR has."""
     folder = tmp_path_factory.mktemp('moon') / 'Moon_1'
     generate_scene(folder, MoonConfig(seed=5, size=SIZE), FRAMES)
     return Scene(folder)
@@ -56,7 +55,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
 
 @pytest.fixture(scope='module')
 def bag(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The scene as an MCAP bag."""
+    """Return the scene as an MCAP bag."""
     folder = tmp_path_factory.mktemp('bags') / 'moon_bag'
     convert_scene(scene, folder)
     return folder
@@ -64,7 +63,7 @@ def bag(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny network of random weights that says several labels and depths."""
+    """Return a tiny network of random weights that says several labels and depths."""
     return save_tiny_network(tmp_path_factory.mktemp('weights'))
 
 
@@ -329,7 +328,7 @@ def test_convert_says_what_is_wrong(
 def scene_metrics(
     scene: Scene, weights: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
-    """What `evaluate` says of the scene."""
+    """Return what `evaluate` says of the scene."""
     return evaluate(scene.path, weights, tmp_path_factory.mktemp('evaluated'))
 
 

@@ -16,11 +16,10 @@
 
 from math import inf, nan, sqrt
 
-import numpy as np
-import pytest
-
 from lunar_perception import LUNAR_TERRAIN, PinholeCamera
 from lunar_perception.camera import LUSNAR_CAMERA
+import numpy as np
+import pytest
 
 CAMERA = PinholeCamera(6, 4, fx=3.0, fy=2.0, cx=2.5, cy=1.0)
 

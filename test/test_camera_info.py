@@ -14,13 +14,6 @@
 
 """Which camera took an image, as CameraInfo tells."""
 
-import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2')
-
-from sensor_msgs.msg import CameraInfo, RegionOfInterest
-from std_msgs.msg import Header
-
 from lunar_perception.camera import PinholeCamera
 from lunar_perception.nodes.camera_info import (
     camera_from_info,
@@ -30,6 +23,9 @@ from lunar_perception.nodes.camera_info import (
     info_from_camera,
     UncalibratedError,
 )
+import pytest
+from sensor_msgs.msg import CameraInfo, RegionOfInterest
+from std_msgs.msg import Header
 
 
 def camera_info(**changes: object) -> CameraInfo:

@@ -22,10 +22,6 @@ import sys
 from time import monotonic, sleep
 
 import cv2
-import numpy as np
-import pytest
-import torch
-
 from lunar_perception.cli import main
 from lunar_perception.data.lusnar import Scene
 from lunar_perception.data.lusnar_writer import LusnarSceneWriter
@@ -33,6 +29,9 @@ from lunar_perception.data.pfm import read_pfm
 from lunar_perception.models import UnifiedConfig, UnifiedModel
 from lunar_perception.models.encoders import SamEncoderConfig
 from lunar_perception.taxonomy import SKY
+import numpy as np
+import pytest
+import torch
 
 SHARED = Path(__file__).resolve().parents[2] / 'shared' / 'data'
 COMMAND = [sys.executable, '-m', 'lunar_perception.cli']

@@ -18,16 +18,8 @@ from array import array
 import struct
 
 import cv2
-import numpy as np
-import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2')
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Header
-
 from lunar_perception.nodes.codec import (
     decode_compressed_rgb,
     decode_rgb,
@@ -36,6 +28,10 @@ from lunar_perception.nodes.codec import (
     HAS_CV_BRIDGE,
     pixels,
 )
+import numpy as np
+import pytest
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 
 COLORS = {'rgb': 'rgb', 'bgr': 'bgr', 'rgba': 'rgba', 'bgra': 'bgra', 'mono': 'y'}
 ORDERS = {f'{name}{bits}': (order, bits) for name, order in COLORS.items() for bits in (8, 16)} | {

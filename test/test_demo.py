@@ -24,10 +24,6 @@ import subprocess
 import sys
 from time import monotonic, sleep
 
-import numpy as np
-import pytest
-from tiny_network import save_tiny_network
-
 from lunar_perception.camera import PinholeCamera
 from lunar_perception.commands import CommandError
 from lunar_perception.commands.local_dds import use_local_dds
@@ -36,6 +32,9 @@ from lunar_perception.commands.output_checks import violations
 from lunar_perception.data.lusnar import Scene
 from lunar_perception.inference.predictor import SHIPPED_WEIGHTS
 from lunar_perception.taxonomy import SKY
+import numpy as np
+import pytest
+from tiny_network import save_tiny_network
 
 COMMAND = [sys.executable, '-m', 'lunar_perception.cli', 'demo']
 CAMERA = PinholeCamera(50, 34, 40.0, 44.0, 23.0, 15.5)

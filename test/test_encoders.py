@@ -18,6 +18,8 @@ import copy
 from pathlib import Path
 import socket
 
+from lunar_perception.models.encoders import SamEncoder, SamEncoderConfig
+from lunar_perception.models.sam2 import Sam2Encoder, Sam2EncoderConfig
 import pytest
 import torch
 from torch import Tensor
@@ -32,9 +34,6 @@ from transformers import (
     SamVisionConfig,
     SamVisionModel,
 )
-
-from lunar_perception.models.encoders import SamEncoder, SamEncoderConfig
-from lunar_perception.models.sam2 import Sam2Encoder, Sam2EncoderConfig
 
 torch.set_num_threads(1)  # tiny tensors: threads would only wait for one another
 

@@ -24,26 +24,22 @@ import sys
 from time import monotonic
 from typing import Any
 
-import numpy as np
-import pytest
-from tiny_network import save_tiny_network
-
-pytest.importorskip('rclpy', reason='needs ROS 2')
-
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from lunar_perception.cli import main
+from lunar_perception.commands.local_dds import FAST_DDS_PROFILE
+from lunar_perception.data.bag_writer import convert_scene
+from lunar_perception.data.lusnar import Scene
+from lunar_perception.synthetic import generate_scene, MoonConfig
+import numpy as np
+import pytest
 import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header, UInt64
-
-from lunar_perception.cli import main
-from lunar_perception.commands.local_dds import FAST_DDS_PROFILE
-from lunar_perception.data.bag_writer import convert_scene
-from lunar_perception.data.lusnar import Scene
-from lunar_perception.synthetic import generate_scene, MoonConfig
+from tiny_network import save_tiny_network
 
 TIMEOUT_S = 120.0
 FRAMES = 3
@@ -64,7 +60,7 @@ def graph() -> Iterator[None]:
 
 @pytest.fixture(scope='module')
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
-    """A short drive with a camera that is not LuSNAR's."""
+    """Generate a short drive with a camera that is not LuSNAR's."""
     folder = tmp_path_factory.mktemp('moon') / 'Moon_1'
     generate_scene(folder, MoonConfig(seed=6, size=72, mount=None), FRAMES)
     return Scene(folder)
@@ -72,7 +68,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
 
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny network of random weights that says several labels and depths."""
+    """Return a tiny network of random weights that says several labels and depths."""
     return save_tiny_network(tmp_path_factory.mktemp('weights'))
 
 

@@ -16,10 +16,9 @@
 
 from math import log, sqrt
 
+from lunar_perception.taxonomy import UNLABELLED
 import pytest
 import torch
-
-from lunar_perception.taxonomy import UNLABELLED
 from train.distillation import (
     distillation,
     gradient_distillation,

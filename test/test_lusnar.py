@@ -23,9 +23,6 @@ import tempfile
 import cv2
 from hypothesis import given, settings
 from hypothesis import strategies as st
-import numpy as np
-import pytest
-
 from lunar_perception.data.lusnar import LusnarDataset, LusnarError, Scene
 from lunar_perception.data.lusnar_check import check
 from lunar_perception.data.lusnar_format import (
@@ -41,6 +38,8 @@ from lunar_perception.data.lusnar_format import (
 from lunar_perception.data.lusnar_writer import LusnarSceneWriter
 from lunar_perception.data.pfm import read_pfm, write_pfm
 from lunar_perception.taxonomy import LUNAR_TERRAIN, SKY
+import numpy as np
+import pytest
 
 START = 1693274724419036672
 GAP = 108_302_336
@@ -145,7 +144,7 @@ def test_files_are_as_lusnar_has_them(tmp_path):
     np.testing.assert_array_equal(label[..., ::-1], np.array(LUNAR_TERRAIN.colors)[frame['label']])
     raw = (tmp_path / f'Moon_1/image0/depth/{stem}.pfm').read_bytes()
     assert raw.startswith(b'Pf\n16 12\n-1.0\n')
-    rows = np.frombuffer(raw[-4 * 16 * 12 :], '<f4').reshape(12, 16)
+    rows = np.frombuffer(raw, '<f4', offset=len(raw) - 4 * 16 * 12).reshape(12, 16)
     assert (rows[:4] == 65504.0).all()  # the sky comes first: rows run from top to bottom
     np.testing.assert_array_equal(rows[4:], frame['depth'][4:])
 

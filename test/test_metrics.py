@@ -19,13 +19,12 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from lunar_perception.metrics import Evaluation
+from lunar_perception.taxonomy import LUNAR_TERRAIN, SKY, UNLABELLED
 import numpy as np
 import pytest
 import torch
 from torchmetrics import JaccardIndex
-
-from lunar_perception.metrics import Evaluation
-from lunar_perception.taxonomy import LUNAR_TERRAIN, SKY, UNLABELLED
 
 KEYS = ['abs_rel', 'rmse', 'delta1', 'delta2', 'delta3']
 SHAPE = (6, 7)

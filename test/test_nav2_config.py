@@ -21,11 +21,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from lunar_perception.taxonomy import LUNAR_TERRAIN
 import numpy as np
 import pytest
 import yaml
-
-from lunar_perception.taxonomy import LUNAR_TERRAIN
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / 'config' / 'nav2').glob('*.yaml'))
@@ -249,7 +248,6 @@ def test_class_types_cover_what_label_info_names(monkeypatch: pytest.MonkeyPatch
     """Every class of the message in exactly one class_type, and no other there."""
     pytest.importorskip('rclpy', reason='needs ROS 2')
     from builtin_interfaces.msg import Time
-
     from lunar_perception.nodes import label_info
 
     if label_info.LabelInfo is None:  # vision_msgs is not on PyPI; its messages' fields are known

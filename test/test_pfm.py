@@ -21,10 +21,9 @@ import cv2
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from lunar_perception.data.pfm import read_pfm, write_pfm
 import numpy as np
 import pytest
-
-from lunar_perception.data.pfm import read_pfm, write_pfm
 
 images = hnp.arrays(
     np.float32,

@@ -22,10 +22,9 @@ import subprocess
 import sys
 from time import monotonic
 
+from lunar_perception.cli import main
+from lunar_perception.nodes.recorded_qos import recorded_qos
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2')
-
 import rclpy
 from rclpy.context import Context
 from rclpy.duration import Infinite
@@ -46,9 +45,6 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import UInt32
 from std_srvs.srv import Trigger
 
-from lunar_perception.cli import main
-from lunar_perception.nodes.recorded_qos import recorded_qos
-
 TYPES = get_typestore(Stores.ROS2_JAZZY)
 TIMEOUT_S = 60.0
 START_NS = 1_700_000_000_000_000_000
@@ -57,7 +53,7 @@ COUNT = 40
 
 
 def offered(reliability: QosReliability, durability: QosDurability, **changes: object) -> Qos:
-    """What a recorder notes of a publisher; discovery does not tell it the history."""
+    """Return what a recorder notes of a publisher; discovery does not tell it the history."""
     endless = QosTime(2147483647, 4294967295)
     profile = Qos(
         QosHistory.UNKNOWN, 0, reliability, durability, endless, endless,

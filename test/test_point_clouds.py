@@ -16,13 +16,6 @@
 
 import struct
 
-import numpy as np
-import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2')
-
-from std_msgs.msg import Header
-
 from lunar_perception.camera import PinholeCamera
 from lunar_perception.nodes.point_clouds import (
     clearing_points,
@@ -32,6 +25,9 @@ from lunar_perception.nodes.point_clouds import (
     POINT,
 )
 from lunar_perception.taxonomy import LUNAR_TERRAIN, SKY
+import numpy as np
+import pytest
+from std_msgs.msg import Header
 
 ROCK, CRATER = LUNAR_TERRAIN.ids_of(['rock', 'crater'])
 CAMERA = PinholeCamera(width=31, height=18, fx=21.7, fy=33.3, cx=11.2, cy=4.9)

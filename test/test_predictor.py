@@ -21,16 +21,15 @@ import sys
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-import numpy as np
-import pytest
-import torch
-from torch.nn import functional as F
-
 from lunar_perception.camera import LUSNAR_CAMERA, PinholeCamera
 from lunar_perception.inference.predictor import SHIPPED_WEIGHTS, UnifiedPredictor
 from lunar_perception.models import UnifiedConfig, UnifiedModel
 from lunar_perception.models.encoders import SamEncoderConfig
 from lunar_perception.taxonomy import SKY
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
 
 torch.set_num_threads(1)  # tiny tensors: threads would only wait for one another
 

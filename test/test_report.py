@@ -19,9 +19,6 @@ from html.parser import HTMLParser
 import json
 
 import cv2
-import numpy as np
-import pytest
-
 from lunar_perception.camera import PinholeCamera
 from lunar_perception.gallery import FrameGallery
 from lunar_perception.metrics import Evaluation
@@ -29,6 +26,8 @@ from lunar_perception.reference_rows import flat_plane_depth, PositionPrior
 from lunar_perception.report import write_results
 from lunar_perception.scoreboard import Scoreboard
 from lunar_perception.taxonomy import SKY
+import numpy as np
+import pytest
 
 CAMERA = PinholeCamera(48, 40, 40, 40, 24, 20)
 VOID = {'meta', 'img', 'br', 'link', 'input', 'hr'}

@@ -18,9 +18,6 @@ from hashlib import sha256
 from pathlib import Path
 
 import cv2
-import numpy as np
-import pytest
-
 from lunar_perception.data.lusnar import LusnarDataset
 from lunar_perception.data.lusnar_check import check
 from lunar_perception.data.lusnar_format import rotation_matrix
@@ -31,6 +28,8 @@ from lunar_perception.synthetic.rover import camera_pose
 from lunar_perception.synthetic.scene import lusnar_pose
 from lunar_perception.synthetic.trajectory import Pose
 from lunar_perception.taxonomy import LUNAR_TERRAIN, SKY
+import numpy as np
+import pytest
 
 CRATER = LUNAR_TERRAIN.id_of('crater')
 

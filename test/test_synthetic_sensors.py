@@ -16,9 +16,6 @@
 
 from pathlib import Path
 
-import numpy as np
-import pytest
-
 from lunar_perception.data.lusnar import LusnarDataset, Scene
 from lunar_perception.data.lusnar_format import (
     IMU_POSITION,
@@ -29,6 +26,8 @@ from lunar_perception.synthetic import generate_scene, Moon, MoonConfig, read_tr
 from lunar_perception.synthetic.rover import camera_pose
 from lunar_perception.synthetic.trajectory import BSpline, Course, Drive, KNOT_S
 from lunar_perception.taxonomy import LUNAR_TERRAIN
+import numpy as np
+import pytest
 
 POSES = Path(__file__).resolve().parents[2] / 'shared' / 'data' / 'lusnar_poses'
 AXES = np.array([1.0, -1.0, -1.0])

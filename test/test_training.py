@@ -22,18 +22,16 @@ import signal
 import subprocess
 import sys
 
-import numpy as np
-import pytest
-from safetensors.torch import load_file
-import torch
-from torch import nn
-import yaml
-
 from lunar_perception.camera import PinholeCamera
 from lunar_perception.data.lusnar_writer import LusnarSceneWriter
 from lunar_perception.models import UnifiedConfig, UnifiedModel
 from lunar_perception.models.encoders import SamEncoderConfig
 from lunar_perception.taxonomy import LUNAR_TERRAIN, SKY, UNLABELLED
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+import torch
+from torch import nn
 from train.__main__ import main
 from train.augment import augment, AugmentConfig
 from train.batches import TrainingBatches
@@ -43,6 +41,7 @@ from train.frames import load_frames
 from train.loop import fit, TrainingError
 from train.optim import AveragedModel, learning_rate_scale, make_optimizer
 from train.unified import train_unified
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / 'train' / 'configs'
@@ -85,7 +84,8 @@ def write_scenes(folder, scenes=3, frames=3, size=64):
                 label = np.zeros((size, size), np.uint8)
                 label[: size // 3] = SKY
                 row, column = rng.integers(size // 2, size - 12, 2)
-                label[row : row + 10, column : column + 10] = LUNAR_TERRAIN.id_of('rock')
+                rock = slice(row, row + 10), slice(column, column + 10)
+                label[rock] = LUNAR_TERRAIN.id_of('rock')
                 depth = np.linspace(30, 2, size, dtype=np.float32)[:, None].repeat(size, 1)
                 depth[label == SKY] = np.inf
                 left = np.array([90, 60, 200, 120, 20], np.uint8)[label][..., None].repeat(3, -1)

@@ -24,13 +24,8 @@ from threading import enumerate as all_threads
 from time import sleep
 from typing import Any, NamedTuple
 
-import cv2
-import numpy as np
-import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2')
-
 from builtin_interfaces.msg import Time
+import cv2
 from diagnostic_msgs.msg import DiagnosticStatus
 from in_process import (
     FakeNetwork,
@@ -43,15 +38,16 @@ from in_process import (
     WIDTH,
 )
 from lifecycle_msgs.msg import Transition
+from lunar_perception.commands.local_dds import FAST_DDS_PROFILE
+from lunar_perception.nodes import diagnostics, network, perception_node
+from lunar_perception.nodes.diagnostics import resident_memory
+import numpy as np
+import pytest
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
-
-from lunar_perception.commands.local_dds import FAST_DDS_PROFILE
-from lunar_perception.nodes import diagnostics, network, perception_node
-from lunar_perception.nodes.diagnostics import resident_memory
 
 CONFIGURE, ACTIVATE = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE
 DEACTIVATE, CLEANUP = Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP

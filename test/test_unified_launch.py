@@ -20,26 +20,22 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
-import pytest
-
-launch_pytest = pytest.importorskip('launch_pytest', reason='needs ROS 2 with launch_pytest')
-pytest.importorskip('rclpy', reason='needs ROS 2')
-
 from ament_index_python.packages import get_package_share_directory, PackageNotFoundError
 from launch import LaunchDescription
 from launch.actions import GroupAction, IncludeLaunchDescription, RegisterEventHandler
 from launch.event_handlers import OnProcessExit
 from launch.launch_description_sources import PythonLaunchDescriptionSource
+import launch_pytest
 from lifecycle_msgs.srv import GetState
+from lunar_perception.nodes.label_info import LabelInfo
+from lunar_perception.nodes.outputs import OUTPUTS
+import pytest
 from rcl_interfaces.srv import GetParameters
 import rclpy
 from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from tiny_network import save_tiny_network
-
-from lunar_perception.nodes.label_info import LabelInfo
-from lunar_perception.nodes.outputs import OUTPUTS
 
 try:
     LAUNCH = Path(get_package_share_directory('lunar_perception')) / 'launch'

@@ -22,15 +22,14 @@ from pathlib import Path
 import pickle
 import socket
 
-import pytest
-from safetensors.torch import load_file, save_file
-import torch
-from torch import nn, Tensor
-
 from lunar_perception.models import UnifiedConfig, UnifiedModel
 from lunar_perception.models.encoders import SamEncoderConfig
 from lunar_perception.models.heads import soft_clamp
 from lunar_perception.models.sam2 import Sam2EncoderConfig
+import pytest
+from safetensors.torch import load_file, save_file
+import torch
+from torch import nn, Tensor
 
 torch.set_num_threads(1)  # tiny tensors: threads would only wait for one another
 

@@ -26,16 +26,17 @@ import sys
 from time import monotonic
 from typing import Any
 
-import numpy as np
-import pytest
-import yaml
-
-pytest.importorskip('rclpy', reason='needs ROS 2')
-
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from lunar_perception.camera import PinholeCamera
+from lunar_perception.commands.local_dds import FAST_DDS_PROFILE
+from lunar_perception.inference.predictor import UnifiedPredictor
+from lunar_perception.models import UnifiedConfig, UnifiedModel
+from lunar_perception.models.encoders import SamEncoderConfig
+import numpy as np
+import pytest
 from rcl_interfaces.msg import ParameterType
 from rcl_interfaces.srv import DescribeParameters, GetParameters, ListParameters, SetParameters
 import rclpy
@@ -51,12 +52,7 @@ from sensor_msgs.msg import (
 )
 from std_msgs.msg import Header
 import torch
-
-from lunar_perception.camera import PinholeCamera
-from lunar_perception.commands.local_dds import FAST_DDS_PROFILE
-from lunar_perception.inference.predictor import UnifiedPredictor
-from lunar_perception.models import UnifiedConfig, UnifiedModel
-from lunar_perception.models.encoders import SamEncoderConfig
+import yaml
 
 TIMEOUT_S = 90.0
 CONFIG = Path(__file__).resolve().parents[1] / 'config' / 'unified.yaml'

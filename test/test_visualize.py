@@ -14,9 +14,6 @@
 
 """Pictures: what each colour says, and sizes."""
 
-import numpy as np
-import pytest
-
 from lunar_perception.taxonomy import LUNAR_TERRAIN, UNLABELLED
 from lunar_perception.visualize import (
     color_depth,
@@ -28,6 +25,8 @@ from lunar_perception.visualize import (
     SKY_COLOR,
     WRONG_COLOR,
 )
+import numpy as np
+import pytest
 
 IMAGE = np.full((6, 8, 3), 100, np.uint8)
 

@@ -18,9 +18,8 @@ from threading import Barrier, Event
 from threading import enumerate as all_threads
 from time import monotonic, sleep
 
-import pytest
-
 from lunar_perception.nodes.worker import FrameWorker, WorkerStatistics
+import pytest
 
 TIMEOUT_S = 30.0
 

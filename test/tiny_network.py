@@ -16,10 +16,9 @@
 
 from pathlib import Path
 
-import torch
-
 from lunar_perception.models import UnifiedConfig, UnifiedModel
 from lunar_perception.models.encoders import SamEncoderConfig
+import torch
 
 
 def save_tiny_network(folder: Path, decoder_channels: int = 8) -> Path:

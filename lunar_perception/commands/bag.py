@@ -16,12 +16,11 @@
 
 from argparse import Namespace
 
-from tqdm import tqdm
-
 from lunar_perception.commands import CommandError
 from lunar_perception.data.bag_reader import BagError, BagReader
 from lunar_perception.data.bag_writer import convert_scene
 from lunar_perception.data.lusnar import LusnarError, Scene
+from tqdm import tqdm
 
 
 def run(arguments: Namespace) -> None:

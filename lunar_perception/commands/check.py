@@ -16,10 +16,9 @@
 
 from argparse import Namespace
 
-from tqdm import tqdm
-
 from lunar_perception.commands import CommandError
 from lunar_perception.data.lusnar_check import check
+from tqdm import tqdm
 
 
 def run(arguments: Namespace) -> None:

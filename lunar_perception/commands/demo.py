@@ -21,9 +21,6 @@ import shutil
 from typing import Any, TYPE_CHECKING
 
 import cv2
-import numpy as np
-from tqdm import tqdm
-
 from lunar_perception.atomic import write_png
 from lunar_perception.commands import CommandError
 from lunar_perception.commands.local_dds import use_local_dds
@@ -36,6 +33,8 @@ from lunar_perception.scoreboard import Scoreboard
 from lunar_perception.synthetic import CameraMount, generate_scene, MoonConfig
 from lunar_perception.taxonomy import LUNAR_TERRAIN
 from lunar_perception.visualize import color_depth, DEPTH_RANGE_M, overlay_labels, side_by_side
+import numpy as np
+from tqdm import tqdm
 
 if TYPE_CHECKING:
     from lunar_perception.nodes.frame_client import NodeOutputs
@@ -167,8 +166,9 @@ def draw_legend(width: int) -> np.ndarray:
     x = 0
     font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.55
     for key, text in keys:
-        strip[14:30, x : x + key.shape[1]] = key
-        x += key.shape[1] + 8
+        end = x + key.shape[1]
+        strip[14:30, x:end] = key
+        x = end + 8
         cv2.putText(strip, text, (x, 27), font, scale, (40, 40, 40), 1, cv2.LINE_AA)
         x += cv2.getTextSize(text, font, scale, 1)[0][0] + 28
     return strip

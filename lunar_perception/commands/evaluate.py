@@ -20,9 +20,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import numpy as np
-from tqdm import tqdm
-
 from lunar_perception.camera import PinholeCamera
 from lunar_perception.commands import CommandError
 from lunar_perception.data.bag_reader import BagError, BagReader, is_bag
@@ -33,6 +30,8 @@ from lunar_perception.inference.predictor import UnifiedPredictor
 from lunar_perception.reference_rows import PositionPrior
 from lunar_perception.report import write_results
 from lunar_perception.scoreboard import Scoreboard
+import numpy as np
+from tqdm import tqdm
 
 
 class TrueFrame(Protocol):

@@ -16,10 +16,9 @@
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from lunar_perception.camera import PinholeCamera
 from lunar_perception.taxonomy import LUNAR_TERRAIN, SKY
+import numpy as np
 
 if TYPE_CHECKING:
     from lunar_perception.nodes.frame_client import NodeOutputs

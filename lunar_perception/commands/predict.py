@@ -20,15 +20,14 @@ from pathlib import Path
 import sys
 
 import cv2
-import numpy as np
-from tqdm import tqdm
-
 from lunar_perception.atomic import write_png
 from lunar_perception.camera import PinholeCamera
 from lunar_perception.commands import CommandError
 from lunar_perception.data.pfm import write_pfm
 from lunar_perception.inference.predictor import UnifiedPredictor
 from lunar_perception.visualize import overlay_labels
+import numpy as np
+from tqdm import tqdm
 
 IMAGE_SUFFIXES = {
     '.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp'

@@ -16,20 +16,20 @@
 
 from argparse import Namespace
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from functools import partial
 import multiprocessing
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 import signal
 
+from lunar_perception.commands import CommandError
+from lunar_perception.synthetic import CameraMount, generate_scene, MoonConfig, read_trajectory
 import numpy as np
 from tqdm import tqdm
 
-from lunar_perception.commands import CommandError
-from lunar_perception.synthetic import CameraMount, generate_scene, MoonConfig, read_trajectory
-
 PROGRESS_PERIOD_S = 0.2
 
-_written: 'SimpleQueue[None]'  # in a worker: gets an item for every frame written
+_written: 'SimpleQueue[None] | None' = None  # in a worker: gets an item for every frame written
 
 
 def run(arguments: Namespace) -> None:
@@ -104,4 +104,6 @@ def _start_worker(written: 'SimpleQueue[None]') -> None:
 
 
 def _generate(directory: Path, config: MoonConfig, frames: int, resume: bool) -> None:
-    generate_scene(directory, config, frames, resume=resume, progress=lambda: _written.put(None))
+    assert _written is not None  # _start_worker came before
+    progress = partial(_written.put, None)
+    generate_scene(directory, config, frames, resume=resume, progress=progress)

@@ -18,12 +18,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import cv2
-import numpy as np
-from rosbags.typesys import get_typestore, Stores
-
 from lunar_perception.camera import PinholeCamera
 from lunar_perception.data.lusnar_format import BASELINE_M, Pose
 from lunar_perception.data.ros_frames import BASE_LINK, ODOM
+import numpy as np
+from rosbags.typesys import get_typestore, Stores
 
 TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
 """ROS 2 Jazzy's common message types."""

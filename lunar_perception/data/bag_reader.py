@@ -21,10 +21,9 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import NamedTuple
 
+from lunar_perception.data.mcap_recovery import copy_whole_records, is_cut_off
 from rosbags.interfaces import ConnectionExtRosbag2, Qos
 from rosbags.rosbag2 import Reader
-
-from lunar_perception.data.mcap_recovery import copy_whole_records, is_cut_off
 
 STORAGE_SUFFIXES = ('.mcap', '.db3')
 
@@ -72,7 +71,7 @@ class BagReader:
     A context manager. An MCAP that was cut off is read as far as it is whole: `damage` says so,
     and `messages` raises at the end. Raises BagError when there is nothing to read.
 
-    Attributes:
+    Fields:
         path: the bag.
         topics: the recorded topics by name.
         message_count: how many messages can be read.

@@ -22,6 +22,14 @@ from pathlib import Path
 import shutil
 from typing import Any, Literal, NamedTuple
 
+from lunar_perception.atomic import encode_png, TEMPORARY_SUFFIX
+from lunar_perception.data import bag_messages as messages
+from lunar_perception.data import bag_topics as topics
+from lunar_perception.data import ros_frames as frames
+from lunar_perception.data.bag_messages import TYPESTORE
+from lunar_perception.data.bag_reader import BagError
+from lunar_perception.data.lusnar_format import IMU_POSITION, LIDAR_POSITION, Pose
+from lunar_perception.data.lusnar_scene import Frame, Scene
 import numpy as np
 from rosbags.interfaces import (
     Connection,
@@ -33,15 +41,6 @@ from rosbags.interfaces import (
     QosTime,
 )
 from rosbags.rosbag2 import StoragePlugin, Writer
-
-from lunar_perception.atomic import encode_png, TEMPORARY_SUFFIX
-from lunar_perception.data import bag_messages as messages
-from lunar_perception.data import bag_topics as topics
-from lunar_perception.data import ros_frames as frames
-from lunar_perception.data.bag_messages import TYPESTORE
-from lunar_perception.data.bag_reader import BagError
-from lunar_perception.data.lusnar_format import IMU_POSITION, LIDAR_POSITION, Pose
-from lunar_perception.data.lusnar_scene import Frame, Scene
 
 STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
 

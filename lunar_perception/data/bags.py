@@ -18,8 +18,6 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from lunar_perception.camera import PinholeCamera
 from lunar_perception.data import bag_topics as topics
 from lunar_perception.data.bag_messages import image_pixels, rgb_image, TYPESTORE
@@ -27,6 +25,7 @@ from lunar_perception.data.bag_reader import BagError, BagMessage, BagReader
 from lunar_perception.data.lusnar_format import Mounting, Pose
 from lunar_perception.data.pairing import StampPairing
 from lunar_perception.data.ros_frames import BASE_LINK, LEFT_OPTICAL, mounting_of
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class BagFrame:
     """
     A left image and its truth.
 
-    Attributes:
+    Fields:
         stamp_ns: the stamp that image, depth and label share.
         image: (H, W, 3) uint8 RGB.
         camera: the camera that took it.
@@ -56,7 +55,7 @@ class LusnarBag:
 
     Raises BagError when the bag lacks a topic that frames need.
 
-    Attributes:
+    Fields:
         missing: what a frame lacked that could not be brought together, by stamp.
 
     """

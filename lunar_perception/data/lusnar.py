@@ -25,10 +25,9 @@ import re
 from typing import overload
 import warnings
 
-import numpy as np
-
 from lunar_perception.data.lusnar_format import LusnarError
 from lunar_perception.data.lusnar_scene import find_layout, Frame, Scene
+import numpy as np
 
 __all__ = ['Frame', 'LusnarDataset', 'LusnarError', 'Scene', 'find_scenes']
 
@@ -108,8 +107,9 @@ class LusnarDataset(Sequence[Scene]):
         is_test[np.random.default_rng(0).permutation(total)[: round(0.2 * total)]] = True
         scenes, first = [], 0
         for scene in self.scenes:
-            chosen = is_test[first : first + len(scene)] == (part == 'test')
-            first += len(scene)
+            end = first + len(scene)
+            chosen = is_test[first:end] == (part == 'test')
+            first = end
             stamps = [stamp for stamp, keep in zip(scene.stamps_ns, chosen, strict=True) if keep]
             if stamps:
                 scenes.append(Scene(scene.path, stamps))

@@ -17,8 +17,6 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
-
 from lunar_perception.atomic import TEMPORARY_SUFFIX
 from lunar_perception.data.lusnar import find_scenes, Frame, LusnarError, Scene
 from lunar_perception.data.lusnar_format import (
@@ -28,6 +26,7 @@ from lunar_perception.data.lusnar_format import (
     SHIPPED_LAYOUT,
 )
 from lunar_perception.taxonomy import SKY
+import numpy as np
 
 SKY_TOLERANCE = 0.05
 """Largest share of pixels that only one of depth and label may call sky."""

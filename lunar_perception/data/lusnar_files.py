@@ -24,12 +24,11 @@ import struct
 from typing import Any
 
 import cv2
-import numpy as np
-
 from lunar_perception.camera import PinholeCamera
 from lunar_perception.data.lusnar_format import label_ids, LIDAR_CATEGORIES, LidarScan, Mounting
 from lunar_perception.data.pfm import read_pfm
 from lunar_perception.taxonomy import LUNAR_TERRAIN
+import numpy as np
 
 _ID_BY_CATEGORY = {number: LUNAR_TERRAIN.id_of(name) for number, name in LIDAR_CATEGORIES.items()}
 

@@ -23,9 +23,8 @@ from math import asin, degrees
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from lunar_perception.taxonomy import LUNAR_TERRAIN
+import numpy as np
 
 SKY_DEPTH = 65504.0
 """Depth on disk where there is no surface: float16's largest value."""

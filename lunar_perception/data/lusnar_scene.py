@@ -20,8 +20,6 @@ from pathlib import Path
 import re
 from typing import overload, TypeVar
 
-import numpy as np
-
 from lunar_perception.camera import LUSNAR_CAMERA, PinholeCamera
 from lunar_perception.data.lusnar_files import (
     read_camera,
@@ -46,6 +44,7 @@ from lunar_perception.data.lusnar_format import (
     SKY_DEPTH,
 )
 from lunar_perception.taxonomy import SKY
+import numpy as np
 
 POSE_TOLERANCE_NS = 1_000_000
 """A pose farther from an image than this is not its pose; real ones are within 100 ns."""

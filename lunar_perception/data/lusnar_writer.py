@@ -19,8 +19,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import cv2
-import numpy as np
-
 from lunar_perception.atomic import (
     TEMPORARY_SUFFIX,
     write_bytes,
@@ -48,6 +46,7 @@ from lunar_perception.data.lusnar_format import (
 )
 from lunar_perception.data.pfm import write_pfm
 from lunar_perception.taxonomy import LUNAR_TERRAIN
+import numpy as np
 
 _POSE_HEADER = (
     '#timestamp [ns],p_RS_R_x [m],p_RS_R_y [m],p_RS_R_z [m],q_RS_w [],q_RS_x [],q_RS_y [],'

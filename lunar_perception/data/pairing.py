@@ -27,7 +27,7 @@ class StampPairing(Generic[T]):
     At most `most_waiting` stamps wait; the oldest one then is given up and named as missing, so
     that memory does not grow.
 
-    Attributes:
+    Fields:
         missing: the parts that a stamp given up lacked, by stamp in ns.
 
     """

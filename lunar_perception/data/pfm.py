@@ -17,9 +17,8 @@
 from pathlib import Path
 import re
 
-import numpy as np
-
 from lunar_perception.atomic import write_bytes
+import numpy as np
 
 _HEADER = re.compile(rb'(P[Ff])\s+(\d+)\s+(\d+)\s+([-+.\deE]+)(?:\r\n|\s)')
 

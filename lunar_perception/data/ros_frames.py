@@ -23,9 +23,8 @@ about x leads from one to the other, in the world and in the body alike, and onl
 
 from math import cos, radians, sin
 
-import numpy as np
-
 from lunar_perception.data.lusnar_format import BASELINE_M, LEFT_CAMERA_POSITION, Mounting, Pose
+import numpy as np
 
 ODOM, BASE_LINK = 'odom', 'base_link'
 MAP = 'map'

@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+from lunar_perception.camera import LUSNAR_CAMERA, PinholeCamera
+from lunar_perception.models import UnifiedConfig, UnifiedModel, UnifiedOutput
+from lunar_perception.taxonomy import SKY
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from lunar_perception.camera import LUSNAR_CAMERA, PinholeCamera
-from lunar_perception.models import UnifiedConfig, UnifiedModel, UnifiedOutput
-from lunar_perception.taxonomy import SKY
 
 SHIPPED_WEIGHTS = Path(__file__).resolve().parents[1] / 'weights' / 'rover'
 """The checkpoint folder inside the package that is loaded when no other is named."""
@@ -122,7 +121,7 @@ class UnifiedPredictor:
     """
     The unified network, from a camera image to a `Prediction` at the image's size.
 
-    Attributes:
+    Fields:
         model: the network, in evaluation, on `device`.
         config: the network's configuration.
         device: where it runs.

@@ -19,10 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, Literal, NamedTuple, Self
 
-import torch
-from torch import nn, Tensor
-from torch.nn import functional as F
-
 from lunar_perception.models.checkpoint import (
     assign_weights,
     find_checkpoint,
@@ -35,6 +31,9 @@ from lunar_perception.models.configuration import (
     require_positive,
 )
 from lunar_perception.models.vit import Block, Neck, PatchEmbedding, RelativePositions
+import torch
+from torch import nn, Tensor
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class SamEncoderConfig:
     """
     A SAM-shaped vision transformer; the defaults are SAM-ViT-B's.
 
-    Attributes:
+    Fields:
         hidden_size, depth, heads, mlp_ratio: the transformer's size.
         global_blocks: indices of the blocks that attend globally; the others in windows.
         window_size: side of an attention window in tokens.
@@ -147,7 +146,7 @@ class SamEncoder(nn.Module):
 
     Parameters carry the names of transformers' `SamVisionEncoder`, its `layers` called `blocks`.
 
-    Attributes:
+    Fields:
         channels, strides: width and stride in pixels of each map that comes out.
         multiple: what an image's sides must be multiples of, in pixels.
 

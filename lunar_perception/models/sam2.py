@@ -21,9 +21,6 @@ from math import lcm
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import nn, Tensor
-from torch.nn import functional as F
-
 from lunar_perception.models.checkpoint import (
     assign_weights,
     find_checkpoint,
@@ -32,6 +29,8 @@ from lunar_perception.models.checkpoint import (
 )
 from lunar_perception.models.configuration import freeze_counts
 from lunar_perception.models.encoders import check_size, encoder_weights
+from torch import nn, Tensor
+from torch.nn import functional as F
 
 STAGES = 4
 
@@ -41,7 +40,7 @@ class Sam2EncoderConfig:
     """
     SAM 2's Hiera; the defaults are those of facebook/sam2.1-hiera-tiny.
 
-    Attributes:
+    Fields:
         channels, blocks, heads, windows: width, number of blocks, attention heads and side of an
             attention window in tokens of each of the four stages (strides 4, 8, 16, 32).
         global_blocks: indices of the blocks that attend globally.
@@ -100,7 +99,7 @@ class Sam2Encoder(nn.Module):
 
     Modules are those of transformers' `Sam2VisionModel.backbone`, under the same names.
 
-    Attributes:
+    Fields:
         channels, strides: width and stride in pixels of each map that comes out.
         multiple: what an image's sides must be multiples of, in pixels.
 

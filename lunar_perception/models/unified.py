@@ -19,9 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import torch
-from torch import nn, Tensor
-
 from lunar_perception.camera import LUSNAR_CAMERA
 from lunar_perception.models.checkpoint import (
     assign_weights,
@@ -49,6 +46,8 @@ from lunar_perception.models.heads import (
 )
 from lunar_perception.models.sam2 import Sam2Encoder, Sam2EncoderConfig
 from lunar_perception.taxonomy import LUNAR_TERRAIN
+import torch
+from torch import nn, Tensor
 
 PYRAMID_MAPS = 4
 """How many maps the pyramid decoder fuses: strides 4, 8, 16, 32."""
@@ -59,7 +58,7 @@ class UnifiedConfig:
     """
     The unified network's shape and calibration; the defaults are `base`.
 
-    Attributes:
+    Fields:
         encoder: the image encoder's shape.
         decoder: 'pyramid' fuses four encoder maps and the detail stem, predicts log-depth and
             its scale; 'paper' puts the paper's two heads on the encoder's last map.
@@ -191,7 +190,7 @@ class UnifiedOutput(NamedTuple):
     """
     What the network says of images (B, 3, H, W), all float32.
 
-    Attributes:
+    Fields:
         label_logits: (B, 5, H, W), LUNAR_TERRAIN's classes.
         depth: (B, 1, H, W) metres along Z for the canonical camera.
         depth_log_scale: (B, 1, H, W) log of the Laplace scale of log-depth, or None.
@@ -207,7 +206,7 @@ class UnifiedModel(CheckpointedModel):
     """
     One encoder, one decoder, two heads: terrain labels and metric depth.
 
-    Attributes:
+    Fields:
         config: its configuration.
         multiple: what an image's sides must be multiples of, in pixels.
 
@@ -241,8 +240,8 @@ class UnifiedModel(CheckpointedModel):
         self.segmentation_head = SegmentationHead(channels, width, len(LUNAR_TERRAIN))
         if config.trainable_blocks is not None:
             self.encoder.requires_grad_(False)
-            frozen = len(self.encoder.blocks) - config.trainable_blocks
-            self.encoder.blocks[max(frozen, 0) :].requires_grad_(True)
+            frozen = max(len(self.encoder.blocks) - config.trainable_blocks, 0)
+            self.encoder.blocks[frozen:].requires_grad_(True)
 
     def forward(self, images: Tensor) -> UnifiedOutput:
         """

@@ -17,10 +17,9 @@
 from collections import deque
 
 from builtin_interfaces.msg import Time
+from lunar_perception.camera import PinholeCamera
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
-
-from lunar_perception.camera import PinholeCamera
 
 
 class RecentCameraInfos:
@@ -39,7 +38,7 @@ class RecentCameraInfos:
 
     @property
     def latest(self) -> CameraInfo | None:
-        """The last that came."""
+        """Last that came; None before the first."""
         infos = list(self._infos)
         return infos[-1] if infos else None
 

@@ -22,9 +22,8 @@ from threading import Lock
 from time import monotonic
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
-from rclpy.impl.rcutils_logger import RcutilsLogger
-
 from lunar_perception.nodes.worker import WorkerStatistics
+from rclpy.impl.rcutils_logger import RcutilsLogger
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 

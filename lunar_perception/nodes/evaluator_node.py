@@ -24,16 +24,6 @@ from time import monotonic, time_ns
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
-import numpy as np
-from rcl_interfaces.msg import ParameterDescriptor
-import rclpy
-from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from std_msgs.msg import UInt64
-
 from lunar_perception.data.bag_reader import BagError, BagReader
 from lunar_perception.data.bag_topics import (
     CAMERA_INFO,
@@ -52,6 +42,15 @@ from lunar_perception.nodes.qos import input_qos, latched_qos
 from lunar_perception.reference_rows import PositionPrior
 from lunar_perception.report import write_results
 from lunar_perception.scoreboard import Scoreboard
+import numpy as np
+from rcl_interfaces.msg import ParameterDescriptor
+import rclpy
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import UInt64
 
 PERCEPTION = '/perception'
 UNIFIED = f'{PERCEPTION}/unified'
@@ -117,7 +116,7 @@ class EvaluatorNode(Node):
 
     @property
     def missing(self) -> dict[int, tuple[str, ...]]:
-        """What kept frames from being scored, by stamp in ns."""
+        """Reasons why frames were not scored, by stamp in ns."""
         return self._pairing.missing
 
     @property

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lunar_perception.camera import PinholeCamera
 import numpy as np
 import rclpy
 from rclpy.context import Context
@@ -30,8 +31,6 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from std_msgs.msg import Header
-
-from lunar_perception.camera import PinholeCamera
 
 NAMESPACE = '/perception'
 FRAME_ID = 'camera_left_optical'
@@ -84,7 +83,7 @@ class CameraFrame(Protocol):
 
     @property
     def camera(self) -> PinholeCamera:
-        """The camera that took the image."""
+        """Camera that took the image."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ class NodeOutputs:
     """
     What the node said about one frame; the arrays are read-only views of the messages.
 
-    Attributes:
+    Fields:
         stamp_ns: the frame's stamp, which every output carried.
         label, confidence: (H, W) uint8; class ids, and round(255 · probability).
         depth, uncertainty: (H, W) float32 metres.

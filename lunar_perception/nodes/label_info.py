@@ -17,7 +17,6 @@
 from typing import Any
 
 from builtin_interfaces.msg import Time
-
 from lunar_perception.taxonomy import Taxonomy
 
 try:

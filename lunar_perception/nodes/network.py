@@ -22,9 +22,8 @@ from typing import Protocol, TYPE_CHECKING, TypeVar
 from lunar_perception.nodes.unified_parameters import UnifiedParameters
 
 if TYPE_CHECKING:  # importing torch takes seconds, and topics are to be advertised before
-    import torch
-
     from lunar_perception.inference.predictor import UnifiedPredictor
+    import torch
 
 Loaded = TypeVar('Loaded')
 

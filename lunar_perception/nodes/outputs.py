@@ -18,10 +18,6 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NamedTuple, TYPE_CHECKING
 
-import numpy as np
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
-from std_msgs.msg import Header
-
 from lunar_perception.camera import PinholeCamera
 from lunar_perception.nodes.camera_info import info_from_camera
 from lunar_perception.nodes.codec import encode
@@ -34,6 +30,9 @@ from lunar_perception.nodes.point_clouds import (
 from lunar_perception.nodes.unified_parameters import UnifiedParameters
 from lunar_perception.taxonomy import LUNAR_TERRAIN, UNLABELLED
 from lunar_perception.visualize import color_depth, overlay_labels
+import numpy as np
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_msgs.msg import Header
 
 if TYPE_CHECKING:  # importing torch takes seconds, and topics are to be advertised before
     from lunar_perception.inference.predictor import Prediction

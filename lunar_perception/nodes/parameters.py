@@ -136,7 +136,7 @@ class NodeParameters(Generic[Parameters]):
     A value from the command line or a file that can not be used does not stop the node: the
     default stands in, and `refused` says why until a good value is set.
 
-    Attributes:
+    Fields:
         values: the current values; replaced as a whole, so that another thread may read them.
         refused: reasons for which start values were refused, by name.
         configured: set by the node while it is; fixed parameters are refused meanwhile.

@@ -23,19 +23,6 @@ import sys
 from typing import Any, ClassVar, Generic, TypeVar
 
 from diagnostic_msgs.msg import DiagnosticArray
-import numpy as np
-import rclpy
-from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
-from rclpy.lifecycle import (
-    LifecycleNode,
-    LifecyclePublisher,
-    LifecycleState,
-    TransitionCallbackReturn,
-)
-from rclpy.subscription import Subscription
-from sensor_msgs.msg import CompressedImage, Image
-
 from lunar_perception.nodes.codec import decode_compressed_rgb, decode_rgb
 from lunar_perception.nodes.diagnostics import (
     diagnostic_status,
@@ -63,6 +50,18 @@ from lunar_perception.nodes.qos import (
 )
 from lunar_perception.nodes.worker import FrameWorker, WorkerStatistics
 from lunar_perception.taxonomy import Taxonomy
+import numpy as np
+import rclpy
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import ExternalShutdownException
+from rclpy.lifecycle import (
+    LifecycleNode,
+    LifecyclePublisher,
+    LifecycleState,
+    TransitionCallbackReturn,
+)
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CompressedImage, Image
 
 DIAGNOSTICS_PERIOD_S = 1.0
 
@@ -87,7 +86,7 @@ class PerceptionNode(LifecycleNode, Generic[Parameters, Network, Frame]):
     predicts and publishes. Every output carries its image's header as it came, and what nobody
     subscribes to is not made. A frame that fails is counted as dropped, and named in diagnostics.
 
-    Attributes:
+    Fields:
         output_types: message type by topic of what is published about a frame; None for a type
             that is not installed.
         label_info_topics: where the classes' names are published, latched.

@@ -21,17 +21,6 @@ from importlib import import_module
 from time import monotonic
 from typing import Any
 
-import rclpy
-from rclpy.duration import Duration
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
-from rclpy.publisher import Publisher
-from rclpy.signals import SignalHandlerOptions
-from rclpy.time import Time
-from rosgraph_msgs.msg import Clock
-from std_msgs.msg import UInt64
-from std_srvs.srv import Trigger
-
 from lunar_perception.data.bag_reader import BagMessage, BagReader, BagTopic
 from lunar_perception.data.bag_topics import (
     CAMERA_INFO,
@@ -42,6 +31,16 @@ from lunar_perception.data.bag_topics import (
 )
 from lunar_perception.nodes.qos import latched_qos, output_qos
 from lunar_perception.nodes.recorded_qos import recorded_qos
+import rclpy
+from rclpy.duration import Duration
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.signals import SignalHandlerOptions
+from rclpy.time import Time
+from rosgraph_msgs.msg import Clock
+from std_msgs.msg import UInt64
+from std_srvs.srv import Trigger
 
 CLOCK_PERIOD_S = 0.025
 IDLE_PERIOD_S = 0.05
@@ -61,7 +60,7 @@ class PlayerOptions:
     """
     How to play.
 
-    Attributes:
+    Fields:
         rate: factor of speed; of no effect with `lossless`.
         loop: begin anew at the end.
         clock: publish /clock.

@@ -16,12 +16,11 @@
 
 from collections.abc import Sequence
 
+from lunar_perception.camera import PinholeCamera
+from lunar_perception.nodes.codec import data_bytes
 import numpy as np
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
-
-from lunar_perception.camera import PinholeCamera
-from lunar_perception.nodes.codec import data_bytes
 
 FIELDS = [
     PointField(name='x', offset=0, datatype=PointField.FLOAT32, count=1),

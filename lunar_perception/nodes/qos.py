@@ -17,6 +17,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from lunar_perception.nodes.diagnostics import ERROR, Problems
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import (
@@ -31,8 +32,6 @@ from rclpy.qos import (
 )
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.topic_endpoint_info import TopicEndpointInfo
-
-from lunar_perception.nodes.diagnostics import ERROR, Problems
 
 LOSSLESS_DEPTH = 100
 
@@ -103,7 +102,7 @@ class QosWatch:
 
     @property
     def topics(self) -> list[str]:
-        """The topics with a mismatch."""
+        """Topics with a mismatch."""
         return sorted(self._mismatches)
 
     def check(self) -> None:

@@ -17,8 +17,6 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, TYPE_CHECKING
 
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-
 from lunar_perception.nodes import network
 from lunar_perception.nodes.camera_info import find_camera, RecentCameraInfos
 from lunar_perception.nodes.diagnostics import WARN
@@ -26,6 +24,7 @@ from lunar_perception.nodes.outputs import FrameOutputs, OUTPUTS
 from lunar_perception.nodes.perception_node import PerceptionNode, ReceivedFrame, run_node
 from lunar_perception.nodes.unified_parameters import UnifiedParameters
 from lunar_perception.taxonomy import LUNAR_TERRAIN, Taxonomy
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 if TYPE_CHECKING:  # importing torch takes seconds, and topics are to be advertised before
     from lunar_perception.inference.predictor import UnifiedPredictor

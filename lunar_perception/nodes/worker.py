@@ -34,7 +34,7 @@ class WorkerStatistics:
     """
     What became of the frames so far; once idle, received = processed + dropped.
 
-    Attributes:
+    Fields:
         received, processed, dropped: numbers of frames. A frame whose processing failed, or that
             waited when the worker was stopped, counts as dropped.
         waiting: frames received and not yet taken.

@@ -19,12 +19,11 @@ LuSNAR tells the number of beams, not their directions. This fan and range give 
 points a scan, and lie inside the left image but for its corners.
 """
 
-import numpy as np
-
 from lunar_perception.data.lusnar_format import LIDAR_CATEGORIES, LIDAR_POSITION, LidarScan
 from lunar_perception.synthetic.renderer import Renderer
 from lunar_perception.synthetic.trajectory import Pose
 from lunar_perception.taxonomy import LUNAR_TERRAIN
+import numpy as np
 
 ELEVATIONS_DEG = np.linspace(-45, 15, 128)
 AZIMUTHS_DEG = np.linspace(-40, 40, 109)

@@ -33,7 +33,7 @@ class FractalNoise:
     doi:10.1029/2010JE003716). It repeats every `period` metres, which nobody sees as long as
     the longest wavelength is far shorter.
 
-    Attributes:
+    Fields:
         seed: what the surface is drawn from.
         texel: metres between samples.
         shortest, longest: wavelengths in metres.
@@ -54,7 +54,7 @@ class FractalNoise:
 
     @cached_property
     def texture(self) -> np.ndarray:
-        """Samples of one period, (1024, 1024) float32."""
+        """Return samples of one period, (1024, 1024) float32."""
         fy = np.fft.fftfreq(TEXELS, self.texel)[:, None]
         fx = np.fft.rfftfreq(TEXELS, self.texel)[None, :]
         frequency = np.hypot(fx, fy)

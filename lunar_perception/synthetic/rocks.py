@@ -18,9 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-import numpy as np
-
 from lunar_perception.synthetic.noise import FractalNoise
+import numpy as np
 
 LABEL_DIAMETER = 0.18
 """Smallest rock in metres. Anything smaller is a pebble, which LuSNAR labels regolith."""
@@ -41,7 +40,7 @@ class RockField:
     """
     Where rocks lie: a size-frequency law, clustered.
 
-    Attributes:
+    Fields:
         seed: of the scene.
         abundance: rocks of at least 1 m a square metre; their cumulative number falls as
             diameter^-2 (Golombek and Rapp 1997, doi:10.1029/96JE03319, at these sizes).

@@ -17,14 +17,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from lunar_perception.data.lusnar_format import Mounting
 from lunar_perception.data.lusnar_format import Pose as LusnarPose
 from lunar_perception.data.lusnar_writer import LusnarSceneWriter
 from lunar_perception.synthetic.config import MoonConfig
 from lunar_perception.synthetic.moon import Moon
 from lunar_perception.synthetic.trajectory import Pose
+import numpy as np
 
 LUSNAR_AXES = np.array([1.0, -1.0, -1.0])
 """Turns vectors between this package's axes (y left, z up) and LuSNAR's (y right, z down)."""

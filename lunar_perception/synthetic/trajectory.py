@@ -39,7 +39,7 @@ class Pose:
     """
     Where a frame is in the world (x forward at the start, y left, z up).
 
-    Attributes:
+    Fields:
         position: its origin, (3,) metres.
         rotation: its axes as columns, (3, 3).
 
@@ -58,7 +58,7 @@ class BSpline:
     """
     A uniform cubic B-spline: twice continuously differentiable, smoother than its knots.
 
-    Attributes:
+    Fields:
         step: seconds between knots; the first lies at −step.
         knots: (N, C) control values.
 
@@ -108,7 +108,7 @@ class Course:
     """
     Which way a rover takes over the plain, whatever the ground.
 
-    Attributes:
+    Fields:
         stamps_ns: (N,) int64, of the frames.
         plane: x, y (metres) and heading (radians, not wrapped) by seconds since the first stamp.
 
@@ -130,7 +130,7 @@ class Course:
         return (self.stamps_ns - self.stamps_ns[0]) / 1e9
 
     def points(self, spacing: float = 0.5) -> np.ndarray:
-        """Return points (M, 2) metres along the way, about `spacing` apart."""
+        """Return (M, 2) points in metres along the way, about `spacing` apart."""
         end = self.seconds()[-1]
         fine = self.plane.at(np.linspace(0, end, int(end / KNOT_S) * 2 + 2))[:, :2]
         gone = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(fine, axis=0), axis=1))])

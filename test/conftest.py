@@ -1,0 +1,41 @@
+# Copyright 2026 lunar_perception contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Skip the test modules that import what only ROS 2 brings, where it is not installed."""
+
+from importlib.util import find_spec
+import re
+
+import pytest
+
+NEEDED = {
+    'launch_pytest': 'needs ROS 2 with launch_pytest',
+    'rclpy': 'needs ROS 2',
+    'sensor_msgs': 'needs ROS 2',
+}
+IMPORT = re.compile(rf'^(?:from|import) ({"|".join(NEEDED)})\b', re.MULTILINE)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> pytest.CollectReport | None:
+    """Report such a module as skipped, with the reason, before it is imported."""
+    if not isinstance(collector, pytest.Module):
+        return None
+    text = collector.path.read_text()
+    for imported in IMPORT.finditer(text):
+        if find_spec(imported[1]) is None:
+            line = text.count('\n', 0, imported.start()) + 1
+            where = (str(collector.path), line, f'Skipped: {NEEDED[imported[1]]}')
+            return pytest.CollectReport(collector.nodeid, 'skipped', where, [])
+    return None
