@@ -15,14 +15,11 @@
 """The Mars terrain network: what a crop shows, and where, from one pass."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from torch import nn, Tensor
-from torch.nn import functional as F
 
 from lunar_perception.models.attention import ChannelAttention, SpatialAttention
 from lunar_perception.models.checkpoint import (
@@ -35,6 +32,8 @@ from lunar_perception.models.checkpoint import (
 )
 from lunar_perception.models.configuration import build, require_counts, require_positive
 from lunar_perception.taxonomy import HIRISE_LANDMARKS
+from torch import nn, Tensor
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class TerrainConfig:
     """
     The terrain network's shape and calibration; the defaults are the paper's.
 
-    Attributes:
+    Fields:
         backbone: name of a network in timm that runs as a sequence of stages: a CNN
             (resnet50, resnet10t, convnext_tiny …) or a hierarchical transformer (swin_…).
         channel_attention: whether a gate on channels stands between the residual stages.
@@ -147,7 +146,7 @@ class TerrainOutput(NamedTuple):
     """
     What the network says of images (B, 3, H, W), float32.
 
-    Attributes:
+    Fields:
         class_logits: (B, C), the mean of the pixel logits over the image.
         pixel_logits: (B, C, H, W).
 
@@ -161,7 +160,7 @@ class TerrainModel(CheckpointedModel):
     """
     A timm backbone with attention between its stages, and a segmentation head.
 
-    Attributes:
+    Fields:
         config: its configuration.
         backbone: timm's stages, by timm's names.
         attention: gates by the name of the stage that they follow.
@@ -200,9 +199,13 @@ class TerrainModel(CheckpointedModel):
 
     def forward(self, images: Tensor) -> TerrainOutput:
         """Predict for ImageNet-normalised RGB images (B, 3, H, W)."""
-        logits = self.head(self.features(images)).float()
+        return self.classify(self.features(images), images.shape[-2:])
+
+    def classify(self, features: Tensor, size: Sequence[int]) -> TerrainOutput:
+        """Predict from `features` (B, K, h, w) of images of `size`, (H, W)."""
+        logits = self.head(features).float()
         pixel_logits = F.interpolate(
-            logits, size=images.shape[-2:], mode='bilinear', align_corners=False
+            logits, size=tuple(size), mode='bilinear', align_corners=False
         )
         return TerrainOutput(pixel_logits.mean(dim=(2, 3)), pixel_logits)
 
