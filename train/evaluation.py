@@ -21,7 +21,7 @@ from typing import Any
 
 import cv2
 from lunar_perception.metrics import Evaluation
-from lunar_perception.models import UnifiedModel
+from lunar_perception.models import UnifiedConfig, UnifiedModel
 from lunar_perception.taxonomy import SKY, UNLABELLED
 import numpy as np
 import torch
@@ -79,8 +79,13 @@ class HeldOut:
         return replace(self, indices=self.indices[places])
 
     @torch.inference_mode()
-    def predictions(self, model: UnifiedModel) -> Iterator[FramePrediction]:
-        """Yield what `model` says, frame by frame, in order."""
+    def predictions(self, model: Any) -> Iterator[FramePrediction]:
+        """
+        Yield what `model` says, frame by frame, in order.
+
+        `model` answers as UnifiedModel does, with None for what it does not say, or as the
+        networks of train/baselines.py do.
+        """
         frames, model = self.frames, model.eval()
         for start in range(0, len(self.indices), self.batch_size):
             end = start + self.batch_size
@@ -90,20 +95,30 @@ class HeldOut:
                 self.device.type, torch.bfloat16, enabled=self.precision == 'bf16'
             ):
                 output = model(batch.images.to(self.device))
-            logits = _resized(output.label_logits, frames.size)
-            # As the predictor does: between a near and a far pixel the logs are averaged.
-            log_depth = _resized(output.depth.log(), frames.size)[:, 0]
-            log_scale = output.depth_log_scale
-            if log_scale is not None:
-                log_scale = _resized(log_scale, frames.size)[:, 0]
+            logits, log_depth, log_scale, inverse = (
+                None if maps is None else _resized(maps, frames.size)
+                for maps in (
+                    output.label_logits,
+                    # As the predictor does: between a near and a far pixel the logs are averaged.
+                    None if output.depth is None else output.depth.log(),
+                    output.depth_log_scale,
+                    getattr(output, 'inverse_depth', None),
+                )
+            )
             for k, i in enumerate(chosen):
-                focal_ratio = float(frames.focal[i]) / model.config.canonical_focal
+                truth = frames.depth[i].astype(np.float32)
+                of_camera = None
+                if log_depth is not None:
+                    focal_ratio = float(frames.focal[i]) / model.config.canonical_focal
+                    of_camera = log_depth[k, 0] + np.log(focal_ratio)
+                elif inverse is not None:
+                    of_camera = aligned_log_depth(inverse[k, 0], torch.from_numpy(truth))
                 yield FramePrediction(
                     frames.label[i],
-                    frames.depth[i].astype(np.float32),
-                    logits[k],
-                    log_depth[k] + np.log(focal_ratio),
-                    None if log_scale is None else log_scale[k],
+                    truth,
+                    None if logits is None else logits[k],
+                    of_camera,
+                    None if log_scale is None else log_scale[k, 0],
                 )
 
     def _sample(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -113,32 +128,61 @@ class HeldOut:
         return image.astype(np.float32) / 255, self.frames.label[i], self.frames.depth[i]
 
 
-def evaluate(model: UnifiedModel, held_out: HeldOut) -> dict[str, Any]:
-    """Return the keys of metrics.json for the network's calibrated answers."""
-    evaluation, config = Evaluation(), model.config
+def evaluate(model: Any, held_out: HeldOut) -> dict[str, Any]:
+    """Return the keys of metrics.json for the network's calibrated answers; None = not said."""
+    evaluation = Evaluation()
     for frame in held_out.predictions(model):
-        probability, label = (frame.logits / config.temperature).softmax(0).max(0)
-        depth = torch.where(label == SKY, torch.inf, frame.log_depth.exp())
-        sigma = None
-        if frame.log_scale is not None:
-            relative = sqrt(2) * config.uncertainty_scale * frame.log_scale.exp()
-            sigma = (relative * frame.log_depth.exp()).numpy()
-        evaluation.update(
-            label.numpy().astype(np.uint8),
-            probability.clamp(max=1).numpy(),
-            depth.numpy(),
-            sigma,
-            frame.label,
-            frame.depth,
-        )
+        evaluation.update(*answers(frame, model.config), frame.label, frame.depth)
     return evaluation.to_dict()
 
 
+def answers(
+    frame: FramePrediction, config: UnifiedConfig
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    """
+    Return the calibrated labels, confidence, depth and uncertainty of one frame, (S, S) each.
+
+    What the network does not say is None. Depth is +Inf where the label is sky.
+    """
+    label = confidence = depth = sigma = None
+    if frame.logits is not None:
+        probability, ids = (frame.logits / config.temperature).softmax(0).max(0)
+        label, confidence = ids.numpy().astype(np.uint8), probability.clamp(max=1).numpy()
+    if frame.log_depth is not None:
+        depth = frame.log_depth.exp().numpy()
+        if frame.log_scale is not None:
+            sigma = sqrt(2) * config.uncertainty_scale * frame.log_scale.exp().numpy() * depth
+        if label is not None:
+            depth = np.where(label == SKY, np.float32(np.inf), depth)
+    return label, confidence, depth, sigma
+
+
+def aligned_log_depth(inverse: Tensor, truth: Tensor, farthest: float = 1000.0) -> Tensor:
+    """
+    Return the log of a frame's depth from affine-invariant inverse depth, both (H, W).
+
+    Scale and shift are fitted to the truth's inverse depth by least squares: what is scored of
+    such a network is told the truth's two numbers. Depth is held within `farthest` metres.
+    """
+    valid = valid_depth(truth)
+    said, wanted = inverse[valid].double(), 1 / truth[valid].double()
+    if len(said) > 1:
+        centred = said - said.mean()
+        scale = (centred @ wanted) / (centred @ centred).clamp(min=1e-12)
+        inverse = scale * (inverse.double() - said.mean()) + wanted.mean()
+    return -inverse.clamp(min=1 / farthest).log().float()
+
+
 def figures(metrics: dict[str, Any]) -> dict[str, float]:
-    """Return the figures worth following through a run; `score`, the mIoU, is to be high."""
+    """
+    Return the figures worth following through a run; `score` is to be high.
+
+    It is the mIoU, or δ1 of a network that says no labels.
+    """
     kept = {f'iou_{name}': value for name, value in metrics['iou'].items()}
     kept |= {name: metrics[name] for name in ('abs_rel', 'rmse', 'delta1', 'ece')}
-    return {'score': metrics['miou'], **{k: v for k, v in kept.items() if v is not None}}
+    score = metrics['delta1'] if metrics['miou'] is None else metrics['miou']
+    return {'score': score, **{k: v for k, v in kept.items() if v is not None}}
 
 
 def calibrate(model: UnifiedModel, held_out: HeldOut, stride: int = 4) -> tuple[float, float]:

@@ -27,14 +27,16 @@ from lunar_perception.taxonomy import SKY
 import numpy as np
 import torch
 from torch import Tensor
-from train import distributed, losses
+from train import distributed
 from train.batches import Batch
 from train.config import LossConfig, TeacherConfig, TrainConfig
 from train.critic import adversarial, DepthCritic
 from train.distillation import distillation
 from train.evaluation import calibrate, evaluate, figures
 from train.loop import fit
+from train.losses import upsample_to
 from train.networks import build_network, CONFIGS, load_encoder, load_network
+from train.objective import class_weights, depth_terms, label_terms
 from train.setting import prepare, Setting
 from train.teacher import check_sign, Teacher, teacher_maps, teacher_sign
 
@@ -144,8 +146,7 @@ def make_loss(
     brings no maps of it. The literal form of distillation compares depth / max_depth, the
     inverse form 1 / metres.
     """
-    balance = np.maximum(share, 1e-4) ** -config.class_balance
-    class_weights = torch.tensor(balance / (balance @ share), dtype=torch.float32, device=device)
+    weights = class_weights(config, share, device)
     teacher_config = teacher_config or TeacherConfig()
 
     def distil(depth: Tensor, batch: Batch) -> Tensor:
@@ -166,34 +167,15 @@ def make_loss(
         )
 
     def terms(model: UnifiedModel, batch: Batch) -> dict[str, Tensor]:
-        truth, size = batch.depth, batch.label.shape[-2:]
         logits, depth, log_scale = model(batch.images)
-        logits, depth = losses.upsample_to(logits, size), losses.upsample_to(depth, size)
-        found: dict[str, Callable[[], Tensor]] = {
-            'cross_entropy': lambda: losses.cross_entropy(logits, batch.label, class_weights),
-            # Logits come from stride 2: every second pixel says it all and sorts faster.
-            'lovasz': lambda: losses.lovasz_softmax(
-                logits[..., ::2, ::2], batch.label[..., ::2, ::2]
-            ),
-            'l1': lambda: losses.l1_depth(depth / max_depth, _unit(truth, max_depth)),
-            'l2': lambda: losses.l2_depth(depth / max_depth, _unit(truth, max_depth)),
-            'silog': lambda: losses.silog(depth, truth),
-            'gradient': lambda: losses.gradient_matching(depth, truth),
-            'laplace': lambda: losses.laplace_nll(
-                depth, losses.upsample_to(log_scale, size), truth
-            ),
-            'adversarial': lambda: adversarial(model.critic, batch.images, depth, truth),
-            'distillation': lambda: distil(depth, batch),
-        }
-        return {
-            name: getattr(config, name) * term()
-            for name, term in found.items()
-            if getattr(config, name) and not (name == 'laplace' and log_scale is None)
-        }
+        found = label_terms(config, logits, batch.label, weights)
+        found |= depth_terms(config, depth, log_scale, batch.depth, max_depth)
+        depth = upsample_to(depth, batch.label.shape[-2:])
+        if config.adversarial:
+            value = adversarial(model.critic, batch.images, depth, batch.depth)
+            found['adversarial'] = config.adversarial * value
+        if config.distillation:
+            found['distillation'] = config.distillation * distil(depth, batch)
+        return found
 
     return terms
-
-
-def _unit(truth: Tensor, max_depth: float) -> Tensor:
-    """Return depth clipped to max_depth and divided by it; what is not finite stays so."""
-    return torch.where(torch.isfinite(truth), (truth / max_depth).clamp(max=1), truth)
