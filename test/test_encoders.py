@@ -14,16 +14,19 @@
 
 """Encoders against transformers' own, at native sizes and others; loading; kept tables."""
 
+from collections import Counter
 import copy
 from pathlib import Path
 import socket
 
+from lunar_perception.models import vit
 from lunar_perception.models.encoders import SamEncoder, SamEncoderConfig
 from lunar_perception.models.sam2 import Sam2Encoder, Sam2EncoderConfig
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     Sam2Config,
     Sam2Model,
@@ -251,6 +254,76 @@ def test_tables_are_computed_once_a_size_and_forgotten_when_weights_change() -> 
         torch.testing.assert_close(encoder(images), fresh())
 
         assert encoder.to(torch.float64)(images.double())[0].dtype == torch.float64
+
+
+@pytest.mark.parametrize('size', [(64, 64), (96, 48), (208, 160)])
+def test_folded_and_added_biases_are_the_same(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = randomised(SamEncoder(small()))
+    images = torch.randn(2, 3, *size)
+    with torch.inference_mode():
+        added = encoder(images)
+        encoder.folded = True
+        folded = encoder(images)
+        assert encoder._tables(size[0] // 16, size[1] // 16).relative[0].places is not None
+        encoder.folded = False
+        monkeypatch.setattr(vit, 'BIAS_VALUES', 1)  # as where many biases would fill the memory
+        by_rows = encoder(images)
+    for truth, *others in zip(added, folded, by_rows, strict=True):
+        for other in others:
+            torch.testing.assert_close(other, truth, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def test_folding_leaves_heads_alone_that_would_be_too_wide_for_flash_attention() -> None:
+    attention = vit.RelativeAttention(192, 3, 14)
+    assert attention.positions(14, 14, folded=True).places.shape == (196, 32)  # 28, padded to 8s
+    assert attention.positions(96, 96, folded=True).places.shape == (96 * 96, 192)
+    assert attention.positions(97, 97, folded=True).places is None
+
+
+class Operations(TorchDispatchMode):
+    """Counts what is computed within it, by the operation's name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.counts[func._overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize('held', [False, True])
+def test_a_pass_looks_nothing_up_and_resizes_no_table(held: bool) -> None:
+    """What would need the CPU, or would be computed anew for every frame."""
+    encoder = SamEncoder(small()).eval()
+    images = torch.randn(1, 3, 96, 48)
+    with torch.inference_mode():
+        if held:
+            encoder.hold_size(96, 48)
+        else:
+            encoder(images)
+        with Operations() as frame:
+            encoder(images)
+    looked_up = {'index', 'arange', 'upsample_linear1d', 'upsample_bicubic2d', '_to_copy', 'item'}
+    assert not looked_up & set(frame.counts)
+    with Operations() as anew:
+        encoder.train()(images)
+    assert {'index', 'arange', 'upsample_linear1d', 'upsample_bicubic2d'} <= set(anew.counts)
+
+
+def test_a_held_size_lasts_until_the_weights_change() -> None:
+    encoder = randomised(SamEncoder(small()))
+    images = torch.randn(1, 3, 96, 48)
+    with torch.inference_mode():
+        expected = encoder(images)
+        encoder.hold_size(96, 48)
+        torch.testing.assert_close(encoder(images), expected)
+        with pytest.raises(RuntimeError):
+            encoder(torch.randn(1, 3, 64, 64))
+        encoder.eval()
+        assert encoder(torch.randn(1, 3, 64, 64))[0].shape == (1, 16, 4, 4)
 
 
 def test_kept_tables_serve_a_later_pass_with_gradients() -> None:

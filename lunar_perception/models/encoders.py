@@ -144,13 +144,19 @@ class SamEncoder(nn.Module):
     blocks' relative ones linearly; windowed blocks keep theirs. In evaluation the tables are
     computed once a size and kept until the parameters change.
 
+    The relative positions' bias is folded into queries and keys on CUDA, where flash attention
+    then does the rest; on the CPU it is added a few rows at a time, which is faster there.
+
     Parameters carry the names of transformers' `SamVisionEncoder`, its `layers` called `blocks`.
 
     Fields:
         channels, strides: width and stride in pixels of each map that comes out.
         multiple: what an image's sides must be multiples of, in pixels.
+        folded: whether the bias is folded; None leaves it to the device.
 
     """
+
+    folded: bool | None = None
 
     def __init__(self, config: SamEncoderConfig) -> None:
         super().__init__()
@@ -176,6 +182,7 @@ class SamEncoder(nn.Module):
         self.strides = (config.patch_size,) * len(self.channels)
         self.multiple = config.patch_size
         self._cache: dict[tuple[Any, ...], _Tables] = {}
+        self._held: _Tables | None = None
         self.register_load_state_dict_post_hook(_forget_tables)
         self.apply(_initialise)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
@@ -213,19 +220,38 @@ class SamEncoder(nn.Module):
 
     def train(self, mode: bool = True) -> Self:
         """Switch to training, or to evaluation; either forgets the kept tables."""
-        self._cache.clear()
+        self._forget_tables()
         return super().train(mode)
 
+    def hold_size(self, height: int, width: int) -> None:
+        """
+        Take images of height × width pixels only from now on, their tables as constants.
+
+        For compilers and exporters: the pass is then free of what depends on a size or is looked
+        up. Lasts until the parameters are loaded or moved, or `train` or `eval` is called.
+        """
+        self._held = None
+        with torch.no_grad():
+            patch = self.config.patch_size
+            self._held = self._compute_tables(height // patch, width // patch)
+
     def _apply(self, *args: Any, **kwargs: Any) -> Self:
-        self._cache.clear()
+        self._forget_tables()
         return super()._apply(*args, **kwargs)
+
+    def _forget_tables(self) -> None:
+        self._cache.clear()
+        self._held = None
 
     def _tables(self, height: int, width: int) -> _Tables:
         """Return the position tables of a height × width token grid."""
+        if self._held is not None:
+            return self._held
         if self.training or (torch.is_grad_enabled() and self.pos_embed.requires_grad):
             return self._compute_tables(height, width)
         # The version counts changes in place, such as an averaged copy's during training.
-        key = (height, width, self.pos_embed.device, self.pos_embed.dtype, self.pos_embed._version)
+        where = (self.pos_embed.device, self.pos_embed.dtype, self.pos_embed._version)
+        key = (height, width, self.folded, *where)
         if key not in self._cache:
             if len(self._cache) >= KEPT_SIZES:
                 self._cache.clear()
@@ -240,8 +266,10 @@ class SamEncoder(nn.Module):
             absolute = F.interpolate(
                 absolute.permute(0, 3, 1, 2), size=(height, width), mode='bicubic'
             ).permute(0, 2, 3, 1)
+        folded = absolute.is_cuda if self.folded is None else self.folded
         blocks = cast(Iterable[Block], self.blocks)
-        return _Tables(absolute, [block.positions(height, width) for block in blocks])
+        positions = [block.positions(height, width, folded=folded) for block in blocks]
+        return _Tables(absolute, positions)
 
     def forward(self, images: Tensor, extra: Tensor | None = None) -> tuple[Tensor, ...]:
         """
@@ -291,7 +319,7 @@ def check_size(images: Tensor, multiple: int) -> None:
 
 
 def _forget_tables(encoder: SamEncoder, _: object) -> None:
-    encoder._cache.clear()
+    encoder._forget_tables()
 
 
 def _initialise(module: nn.Module) -> None:

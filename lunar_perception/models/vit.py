@@ -25,12 +25,27 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
 
+BIAS_VALUES = 2**23
+"""Most attention biases held at once (32 MiB): beyond, queries are taken a few rows at a time."""
+
+FLASH_CHANNELS = 256
+"""Widest head that CUDA's flash attention takes; it wants a multiple of 8."""
+
 
 class RelativePositions(NamedTuple):
-    """What one block's relative-position tables say for one grid: (h, h, d) and (w, w, d)."""
+    """
+    What one block's relative-position tables say for one h × w grid.
+
+    Fields:
+        rows, columns: embeddings of the offsets, (h, h, d) and (w, w, d), [query, key].
+        places: (h · w, p), 1 at each token's row and at h + its column, p ≥ h + w; where given,
+            the bias is folded into queries and keys.
+
+    """
 
     rows: Tensor
     columns: Tensor
+    places: Tensor | None = None
 
 
 def gather_relative(table: Tensor, size: int) -> Tensor:
@@ -45,6 +60,14 @@ def gather_relative(table: Tensor, size: int) -> Tensor:
         table = F.interpolate(table.T[None], size=offsets, mode='linear')[0].T
     position = torch.arange(size, device=table.device)
     return table[position[:, None] - position[None, :] + size - 1]
+
+
+def one_hot_places(height: int, width: int, like: Tensor) -> Tensor:
+    """Return `RelativePositions.places` of a grid, its columns padded to a multiple of 8."""
+    rows = torch.eye(height, dtype=like.dtype, device=like.device)
+    columns = torch.eye(width, dtype=like.dtype, device=like.device)
+    places = torch.cat((rows.repeat_interleave(width, 0), columns.repeat(height, 1)), dim=1)
+    return F.pad(places, (0, -(height + width) % 8))
 
 
 class PatchEmbedding(nn.Module):
@@ -69,11 +92,16 @@ class RelativeAttention(nn.Module):
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * grid - 1, width // heads))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * grid - 1, width // heads))
 
-    def positions(self, height: int, width: int) -> RelativePositions:
+    def positions(self, height: int, width: int, *, folded: bool = False) -> RelativePositions:
         """Return this layer's relative positions on a height × width grid of tokens."""
-        return RelativePositions(
-            gather_relative(self.rel_pos_h, height), gather_relative(self.rel_pos_w, width)
+        rows, columns = (
+            gather_relative(self.rel_pos_h, height),
+            gather_relative(self.rel_pos_w, width),
         )
+        places = one_hot_places(height, width, rows) if folded else None
+        if places is not None and rows.shape[2] + places.shape[1] > FLASH_CHANNELS:
+            places = None
+        return RelativePositions(rows, columns, places)
 
     def forward(self, x: Tensor, positions: RelativePositions) -> Tensor:
         batch, height, width, channels = x.shape
@@ -82,9 +110,57 @@ class RelativeAttention(nn.Module):
         grid = query.unflatten(2, (height, width))
         rows = torch.einsum('bnhwc,hkc->bnhwk', grid, positions.rows)
         columns = torch.einsum('bnhwc,wkc->bnhwk', grid, positions.columns)
-        bias = (rows[..., :, None] + columns[..., None, :]).flatten(4).flatten(2, 3)
-        x = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        if positions.places is None:
+            x = biased_attention(query, key, value, rows, columns)
+        else:
+            x = folded_attention(query, key, value, rows, columns, positions.places)
         return self.proj(x.transpose(1, 2).reshape(batch, height, width, channels))
+
+
+def biased_attention(
+    query: Tensor, key: Tensor, value: Tensor, rows: Tensor, columns: Tensor
+) -> Tensor:
+    """
+    Return attention (B, n, h · w, d) with bias rows + columns.
+
+    `rows` (B, n, h, w, h) and `columns` (B, n, h, w, w) are each query's bias for a key's row and
+    column. At most `BIAS_VALUES` of their sums are held at once.
+    """
+    batch, heads, height, width = rows.shape[:4]
+    tokens = height * width
+    # The sum takes its terms' layout, and one that is not contiguous would be copied whole.
+    rows, columns = rows.contiguous(), columns.contiguous()
+    step = min(max(BIAS_VALUES // (batch * heads * width * tokens), 1), height)
+    parts = []
+    for top in range(0, height, step):
+        some = slice(top, top + step)
+        bias = rows[:, :, some, :, :, None] + columns[:, :, some, :, None, :]
+        queries = query[:, :, top * width : (top + step) * width]
+        parts.append(
+            F.scaled_dot_product_attention(
+                queries, key, value, attn_mask=bias.reshape(batch, heads, -1, tokens)
+            )
+        )
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+
+
+def folded_attention(
+    query: Tensor, key: Tensor, value: Tensor, rows: Tensor, columns: Tensor, places: Tensor
+) -> Tensor:
+    """
+    Return the same as `biased_attention`, without a tensor as large as the bias.
+
+    [q / √d, rows, columns] · [k, places] = q · k / √d + bias, so plain attention of wider heads,
+    with values padded alike, is all that is needed: what CUDA's flash attention computes.
+    """
+    channels, extra = query.shape[-1], places.shape[1]
+    bias = torch.cat((rows, columns), dim=-1).flatten(2, 3)
+    bias = F.pad(bias, (0, extra - bias.shape[-1]))
+    query = torch.cat((query * channels**-0.5, bias), dim=-1)
+    places = places.to(key.dtype).expand(*key.shape[:2], -1, -1)
+    key = torch.cat((key, places), dim=-1)
+    value = F.pad(value, (0, extra))
+    return F.scaled_dot_product_attention(query, key, value, scale=1.0)[..., :channels]
 
 
 class Mlp(nn.Module):
@@ -115,11 +191,15 @@ class Block(nn.Module):
         self.layer_norm2 = nn.LayerNorm(width, eps=1e-6)
         self.mlp = Mlp(width, hidden)
 
-    def positions(self, height: int, width: int) -> RelativePositions:
-        """Return this layer's relative positions when the image has height × width tokens."""
+    def positions(self, height: int, width: int, *, folded: bool = False) -> RelativePositions:
+        """
+        Return this layer's relative positions when the image has height × width tokens.
+
+        `folded` asks for places too, unless heads would become too wide for flash attention.
+        """
         if self.window:
-            return self.attn.positions(self.window, self.window)
-        return self.attn.positions(height, width)
+            height = width = self.window
+        return self.attn.positions(height, width, folded=folded)
 
     def forward(self, x: Tensor, positions: RelativePositions) -> Tensor:
         attended = self.layer_norm1(x)
