@@ -17,6 +17,7 @@
 from collections.abc import Iterator
 from copy import deepcopy
 from itertools import product
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -271,3 +272,58 @@ def test_class_types_cover_what_label_info_names(monkeypatch: pytest.MonkeyPatch
             }
             assert costs['rock'] == costs['crater'] == 254
             assert costs['regolith'] == 0
+
+
+def flat(values: dict[str, Any], before: str = '') -> dict[str, Any]:
+    """Return nested parameters by their full names."""
+    found = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found |= flat(value, f'{before}{name}.')
+        else:
+            found[before + name] = value
+    return found
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)
+def test_ros_reads_the_file_as_yaml_does(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The costmaps' nodes get each parameter, with the type that it has in the file."""
+    rclpy = pytest.importorskip('rclpy', reason='needs ROS 2')
+    monkeypatch.setenv('ROS_DOMAIN_ID', str(1 + (os.getpid() + 41) % 100))
+    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    try:
+        for name, parameters in costmaps(yaml.safe_load(path.read_text())):
+            node = rclpy.create_node(
+                name,
+                namespace=name,
+                context=context,
+                cli_args=['--ros-args', '--params-file', str(path)],
+                automatically_declare_parameters_from_overrides=True,
+                enable_rosout=False,
+            )
+            given = {key: value.value for key, value in node.get_parameters_by_prefix('').items()}
+            node.destroy_node()
+            for key, value in flat(parameters).items():
+                assert (type(given[key]), given[key]) == (type(value), value), key
+    finally:
+        context.try_shutdown()
+
+
+def test_rviz_shows_topics_that_there_are() -> None:
+    pytest.importorskip('rclpy', reason='needs ROS 2')
+    from lunar_perception.nodes.outputs import OUTPUTS
+
+    rviz = yaml.safe_load((ROOT / 'config' / 'nav2_mapping.rviz').read_text())
+    displays = rviz['Visualization Manager']['Displays']
+    types = {
+        display['Topic']['Value']: display['Class'].removeprefix('rviz_default_plugins/')
+        for display in displays
+        if 'Topic' in display
+    }
+    published = {f'/perception/{t}': o.message_type.__name__ for t, o in OUTPUTS.items()}
+    published |= {f'/{costmap}/costmap': 'Map' for costmap in COSTMAPS}
+    published['/local_costmap/published_footprint'] = 'Polygon'
+    assert types.items() <= published.items()
+    assert {f'/{costmap}/costmap' for costmap in COSTMAPS} <= types.keys()
