@@ -86,7 +86,9 @@ def measure(topics: tuple[str, ...], side: int, repeats: int, folder: Path) -> d
                 CameraClient(processes[name], namespace, image, topics)
             )
         for number in tqdm(range(-1, repeats), desc='echo', disable=None):
-            names = list(NODES) if number % 2 else list(reversed(NODES))
+            names = list(NODES)
+            if number % 2:
+                names.reverse()
             for name in names:
                 before = cpu_seconds(processes[name].pid)
                 times = [

@@ -54,7 +54,7 @@ def prepare(options: Namespace) -> Callable[[], None]:
 
 
 def camera_image(height: int = SIDE, width: int = SIDE) -> np.ndarray:
-    """Return an image (height, width, 3) uint8 RGB with coarse and fine detail, always the same."""
+    """Return an image (height, width, 3) uint8 RGB of coarse and fine detail, always the same."""
     generator = np.random.default_rng(0)
     coarse = generator.uniform(40, 200, (8, 8, 1)).astype(np.float32)
     ground = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]

@@ -1,0 +1,216 @@
+# Copyright 2026 lunar_perception contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Time the whole predictor beside what a user would run instead, image to arrays of its size.
+
+    python -m benchmarks.alternatives [--repeats N] [--threads N] [--device D] [--output JSON]
+
+Same image, same process, in turn: the shipped network on the backend that `auto` takes and on
+torch eager; the same network with transformers' SamVisionModel as its encoder, eager; SegFormer-B0
+and Depth Anything V2 Small, UNet++ (ResNet-34) and DPT-Large through transformers' and smp's own
+code, processors and post-processing included. The others' weights are random, which changes what
+they say and not how long they take.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from statistics import median
+from typing import Any
+
+from benchmarks.record import write_record
+from benchmarks.sam import with_sam_vision_model
+from benchmarks.setting import arguments, camera_image, prepare, SIDE
+from lunar_perception import UnifiedPredictor
+from lunar_perception.timing import run_in_turn, spreads
+import numpy as np
+import segmentation_models_pytorch as smp
+import torch
+from torch import nn
+from transformers import (
+    DepthAnythingConfig,
+    DepthAnythingForDepthEstimation,
+    Dinov2Config,
+    DPTConfig,
+    DPTForDepthEstimation,
+    DPTImageProcessor,
+    SegformerConfig,
+    SegformerForSemanticSegmentation,
+    SegformerImageProcessor,
+)
+
+CLASSES = 5
+DPT_SIDE = 384
+PAIRS = {
+    'segformer-b0 + depth-anything-v2-small': ('segformer-b0', 'depth-anything-v2-small'),
+    'unet++ + dpt-large': ('unet++', 'dpt-large'),
+}
+Program = Callable[[], Any]
+
+
+def main() -> None:
+    parser = arguments(__doc__.splitlines()[1], repeats=7)
+    options = parser.parse_args()
+    synchronise = prepare(options)
+    torch.manual_seed(0)
+    image = camera_image()
+    programs, about = our_programs(image, options.device)
+    for name, make in ALTERNATIVES.items():
+        network, programs[name] = make(image, options.device)
+        about[name] = {'parameters_millions': parameters_millions(network)}
+    times = run_in_turn(programs, options.repeats, synchronise=synchronise)
+    seconds = {name: median(samples) for name, samples in times.items()}
+    for pair, parts in PAIRS.items():
+        seconds[pair] = sum(seconds[part] for part in parts)
+    ours = seconds['default']
+    results = {
+        'side': SIDE,
+        'programs': about,
+        'milliseconds': spreads(times),
+        'pair_milliseconds': {pair: round(1e3 * seconds[pair], 3) for pair in PAIRS},
+        'default_is_faster_by': {name: round(s / ours, 3) for name, s in seconds.items()},
+    }
+    print(results)
+    if options.output:
+        write_record(options.output, results)
+
+
+def our_programs(
+    image: np.ndarray, device: str
+) -> tuple[dict[str, Program], dict[str, dict[str, Any]]]:
+    """Return our programs by name, and what is to be told of each."""
+    default = UnifiedPredictor.from_pretrained(device=device)
+    eager = UnifiedPredictor.from_pretrained(device=device, backend='torch')
+    theirs = UnifiedPredictor(
+        with_sam_vision_model(eager.model, SIDE), device=device, backend='torch'
+    )
+    about, programs = {}, {}
+    for name, predictor in (('default', default), ('eager', eager), ('sam-vision-model', theirs)):
+        about[name] = {
+            'backend': predictor.backend.name,
+            'parameters_millions': parameters_millions(eager.model),
+            'labels_as_eager': float((predictor(image).label == eager(image).label).mean()),
+        }
+        programs[name] = partial(labels_and_depth, predictor, image)
+    return programs, about
+
+
+def labels_and_depth(predictor: UnifiedPredictor, image: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return label and depth (H, W)."""
+    prediction = predictor(image)
+    return prediction.label, prediction.depth
+
+
+def segformer(image: np.ndarray, device: str) -> tuple[nn.Module, Program]:
+    """Return SegFormer-B0, and what gives its labels (H, W) of the image."""
+    network = SegformerForSemanticSegmentation(SegformerConfig(num_labels=CLASSES))
+    network.to(device).eval()
+    processor = SegformerImageProcessor(size={'height': SIDE, 'width': SIDE})
+
+    @torch.inference_mode()
+    def run() -> np.ndarray:
+        inputs = processor(images=image, return_tensors='pt').to(device)
+        output = network(**inputs)
+        sizes = [image.shape[:2]]
+        return processor.post_process_semantic_segmentation(output, sizes)[0].cpu().numpy()
+
+    return network, run
+
+
+def depth_anything(image: np.ndarray, device: str) -> tuple[nn.Module, Program]:
+    """Return Depth Anything V2 Small, and what gives its depth (H, W) of the image."""
+    backbone = Dinov2Config(
+        hidden_size=384,
+        num_hidden_layers=12,
+        num_attention_heads=6,
+        image_size=518,
+        patch_size=14,
+        out_features=['stage3', 'stage6', 'stage9', 'stage12'],
+        reshape_hidden_states=False,
+    )
+    config = DepthAnythingConfig(
+        backbone_config=backbone,
+        reassemble_hidden_size=384,
+        neck_hidden_sizes=[48, 96, 192, 384],
+        fusion_hidden_size=64,
+        depth_estimation_type='metric',
+        max_depth=80,
+    )
+    processor = DPTImageProcessor(
+        size={'height': SIDE, 'width': SIDE}, keep_aspect_ratio=True, ensure_multiple_of=14
+    )
+    return estimate_depth(DepthAnythingForDepthEstimation(config), processor, image, device)
+
+
+def dpt_large(image: np.ndarray, device: str) -> tuple[nn.Module, Program]:
+    """Return DPT-Large at its own 384², and what gives its depth (H, W) of the image."""
+    config = DPTConfig(
+        hidden_size=1024,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        intermediate_size=4096,
+        backbone_out_indices=[5, 11, 17, 23],
+        neck_hidden_sizes=[256, 512, 1024, 1024],
+        image_size=DPT_SIDE,
+    )
+    processor = DPTImageProcessor(size={'height': DPT_SIDE, 'width': DPT_SIDE})
+    return estimate_depth(DPTForDepthEstimation(config), processor, image, device)
+
+
+def estimate_depth(
+    network: nn.Module, processor: DPTImageProcessor, image: np.ndarray, device: str
+) -> tuple[nn.Module, Program]:
+    """Return the network, and what gives its depth (H, W) of the image."""
+    network.to(device).eval()
+
+    @torch.inference_mode()
+    def run() -> np.ndarray:
+        inputs = processor(images=image, return_tensors='pt').to(device)
+        output = network(**inputs)
+        sizes = [image.shape[:2]]
+        depth = processor.post_process_depth_estimation(output, sizes)[0]['predicted_depth']
+        return depth.cpu().numpy()
+
+    return network, run
+
+
+def unet_plus_plus(image: np.ndarray, device: str) -> tuple[nn.Module, Program]:
+    """Return UNet++ on a ResNet-34, and what gives its labels (H, W) of the image."""
+    network = smp.UnetPlusPlus('resnet34', encoder_weights=None, classes=CLASSES)
+    network.to(device).eval()
+    normalise = smp.encoders.get_preprocessing_fn('resnet34')
+
+    @torch.inference_mode()
+    def run() -> np.ndarray:
+        pixels = torch.from_numpy(normalise(image).astype(np.float32)).permute(2, 0, 1)
+        return network(pixels[None].to(device))[0].argmax(dim=0).cpu().numpy()
+
+    return network, run
+
+
+ALTERNATIVES: dict[str, Callable[[np.ndarray, str], tuple[nn.Module, Program]]] = {
+    'segformer-b0': segformer,
+    'depth-anything-v2-small': depth_anything,
+    'unet++': unet_plus_plus,
+    'dpt-large': dpt_large,
+}
+
+
+def parameters_millions(network: nn.Module) -> float:
+    """Return how many million parameters a network has."""
+    return round(sum(parameter.numel() for parameter in network.parameters()) / 1e6, 2)
+
+
+if __name__ == '__main__':
+    main()
