@@ -34,7 +34,7 @@ class AugmentConfig:
     """
     Strength of each augmentation; probabilities in [0, 1].
 
-    Attributes:
+    Params:
         flip: probability of a horizontal mirror image.
         rotation_deg: largest roll, either way.
         smallest_crop: smallest share of the side that is kept; 1 = never cropped.

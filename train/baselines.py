@@ -21,11 +21,18 @@ segmentation-models-pytorch's; only their sizes are chosen here.
 """
 
 from dataclasses import dataclass
+from math import log
 from typing import Any, NamedTuple
 
+from lunar_perception.models import UnifiedConfig
+from lunar_perception.taxonomy import LUNAR_TERRAIN
 import segmentation_models_pytorch as smp
 import torch
 from torch import nn, Tensor
+from train.batches import Batch
+from train.config import BaselineName, LossConfig
+from train.losses import affine_gradient_matching, affine_invariant, upsample_to
+from train.objective import depth_terms, label_terms
 from transformers import (
     DepthAnythingConfig,
     DepthAnythingForDepthEstimation,
@@ -38,13 +45,6 @@ from transformers import (
     SwinConfig,
 )
 
-from lunar_perception.models import UnifiedConfig
-from lunar_perception.taxonomy import LUNAR_TERRAIN
-from train.batches import Batch
-from train.config import BaselineName, LossConfig
-from train.losses import affine_gradient_matching, affine_invariant, upsample_to
-from train.objective import depth_terms, label_terms
-
 CLASSES = len(LUNAR_TERRAIN)
 MAX_DEPTH = UnifiedConfig().max_depth
 
@@ -53,7 +53,7 @@ class Output(NamedTuple):
     """
     What a single-task network says of images (B, 3, H, W).
 
-    Attributes:
+    Fields:
         label_logits: (B, 5, h, w), or None.
         depth: (B, 1, h, w) metres for the canonical camera, or None.
         depth_log_scale: None.
@@ -233,6 +233,8 @@ class MetricDepth(Baseline):
     def __init__(self, network: nn.Module) -> None:
         super().__init__(network)
         _freeze_unused(network)
+        # Start 8 m away, as the unified network does, not at half of max_depth.
+        nn.init.constant_(network.head.conv3.bias, log(8 / (MAX_DEPTH - 8)))
 
     def forward(self, images: Tensor) -> Output:
         return Output(depth=self.network(images).predicted_depth[:, None].clamp(min=1e-3))
@@ -242,7 +244,7 @@ class MetricDepth(Baseline):
 
 
 def depth_anything(size: int, kind: str) -> DepthAnythingForDepthEstimation:
-    """Return Depth Anything V2 (arXiv 2406.09414) on a ViT-Ti/14; `kind` 'relative' or 'metric'."""
+    """Return Depth Anything V2 (arXiv 2406.09414), 'relative' or 'metric', on a ViT-Ti/14."""
     vit = Dinov2Config(
         hidden_size=192,
         num_hidden_layers=12,

@@ -36,7 +36,7 @@ class Batch(NamedTuple):
     """
     What a training step sees.
 
-    Attributes:
+    Fields:
         images: (B, 3, S, S) float32 RGB, ImageNet-normalised.
         label: (B, S, S) int64, 255 = unlabelled.
         depth: (B, 1, S, S) float32 metres for the canonical camera, +Inf sky, NaN unknown.

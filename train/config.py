@@ -52,7 +52,7 @@ class DataConfig:
     """
     Which frames are learnt from.
 
-    Attributes:
+    Params:
         cache_size: side in pixels at which frames are kept for training.
         cache: folder of the cache; None = beside the data.
         held_out: scenes for validation; empty = about every tenth scene.
@@ -67,6 +67,7 @@ class DataConfig:
     cache_size: int = 320
     cache: Path | None = None
     held_out: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     batch_size: int = 8
     workers: int = 0
     rare_sampling: float = 0.0
@@ -83,7 +84,7 @@ class LossConfig:
     """
     Weight of each term; a term of weight 0 is not computed.
 
-    Attributes:
+    Params:
         cross_entropy, lovasz: on labels.
         class_balance: power p of the class weights share^−p in the cross-entropy; 0 = equal.
         l1, l2: on depth divided by the model's `max_depth`, clipped to [0, 1].
@@ -111,7 +112,7 @@ class TeacherConfig:
     """
     Whose depth is distilled, and how.
 
-    Attributes:
+    Params:
         model: folder or Hub id of any depth network that transformers loads; None = no teacher.
         download: whether it may be fetched.
         form: 'inverse' compares the teacher with 1 / depth, 'literal' with depth / `max_depth`
@@ -137,7 +138,7 @@ class OptimizerConfig:
     """
     How the weights move.
 
-    Attributes:
+    Params:
         name: 'adam' (weight decay as L2 in the gradient, the paper's) or 'adamw'.
         learning_rate: at its peak.
         weight_decay: on matrices and kernels; the paper's Adam decays everything.
@@ -170,7 +171,7 @@ class RunConfig:
     """
     A training run, whatever the network.
 
-    Attributes:
+    Params:
         size: side in pixels of the network's input; None = the network's own.
         epochs, steps, minutes: how long; the one that is set counts, `minutes` by the clock of
             the run (the only one that does not repeat bit for bit).
@@ -180,6 +181,8 @@ class RunConfig:
         precision: 'fp32' or 'bf16' (autocast, on a GPU).
         shard: with torchrun, split weights, gradients and optimiser among the processes
             (FSDP2), for networks that do not fit one GPU; else each has all (DDP).
+        clock: what `minutes` are of: the wall's, or this process's use of the processor, which
+            treats runs alike on a machine shared with others.
         wandb_project: also log to this project of Weights & Biases, if that is installed.
 
     """
@@ -193,6 +196,7 @@ class RunConfig:
     device: str = 'auto'
     precision: Literal['fp32', 'bf16'] = 'fp32'
     shard: bool = False
+    clock: Literal['wall', 'process'] = 'wall'
     wandb_project: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -209,7 +213,7 @@ class TrainConfig(RunConfig):
     """
     A training run of the unified network; see RunConfig for the rest.
 
-    Attributes:
+    Params:
         model: configuration of the network, one of train/networks.py.
         initial: checkpoint of a unified network (folder or hub id) to start from.
         encoder: checkpoint of SAM, SAM 2 or a unified network (folder or hub id) whose image
@@ -227,25 +231,21 @@ class TrainConfig(RunConfig):
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     loss: LossConfig = field(default_factory=LossConfig)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _require(
-            self.teacher.model is not None or not self.loss.distillation,
-            'loss.distillation is set, but no teacher.model to distil from',
-        )
-
 
 @dataclass(frozen=True)
 class BaselineConfig(RunConfig):
     """
     A training run of a single-task network; see RunConfig for the rest.
 
-    Attributes:
+    Params:
         network: which, see train/baselines.py.
+        loss: what is minimised, by the networks that have no loss of their own: those of labels
+            take `cross_entropy`, `lovasz`, `class_balance`, depth_anything_metric the others.
 
     """
 
     network: BaselineName = 'segformer'
+    loss: LossConfig = field(default_factory=lambda: LossConfig(silog=1.0, gradient=0.5))
 
 
 @dataclass(frozen=True)
@@ -253,7 +253,7 @@ class TeacherRunConfig(RunConfig):
     """
     A training run of a teacher: DPT on a plain vision transformer; see RunConfig for the rest.
 
-    Attributes:
+    Params:
         hidden_size, layers, heads: the transformer's size. The student of `rover` has 192, 8, 3.
         neck: width of the four reassembled maps is neck · (1, 2, 4, 4).
 

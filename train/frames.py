@@ -42,7 +42,7 @@ class Frames:
     """
     N square frames of side S, memory-mapped.
 
-    Attributes:
+    Fields:
         image: (N, S, S, 3) uint8 RGB.
         label: (N, S, S) uint8 ids, 255 = unlabelled.
         depth: (N, S, S) float16 metres along Z, +Inf for sky.
@@ -67,29 +67,34 @@ class Frames:
         """Side in pixels."""
         return int(self.image.shape[1])
 
-    def split(self, held_out: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    def split(
+        self, held_out: Sequence[str], left_out: Sequence[str] = ()
+    ) -> tuple[np.ndarray, np.ndarray]:
         """
         Return the indices of the frames to train on and of those held out, by scene.
 
         `held_out` names scenes; empty means about every tenth scene, the last one at least: of
-        each twenty the 10th and the 19th, so that scenes of both numbers' parity are among them
-        (`synth --vary-camera` draws every second scene's camera).
-        Raises ValueError for an unknown scene, and when either side would be empty.
+        each twenty the 10th and the 19th, so that even and odd ones are among them (`synth
+        --vary-camera` draws every second scene's camera). `left_out` names scenes that are on
+        neither side. Raises ValueError for an unknown scene, and when
+        either side would be empty.
         """
         scene = np.array([name.split('/')[0] for name in self.names])
         scenes = sorted(set(scene), key=_natural)
-        unknown = sorted(set(held_out) - set(scenes))
+        unknown = sorted({*held_out, *left_out} - set(scenes))
         if unknown:
             raise ValueError(
                 f'held-out scene {unknown[0]} is not in the data; it has {", ".join(scenes)}'
             )
-        chosen = list(held_out) or scenes[9::20] + scenes[18::20] or scenes[-1:]
+        kept = [name for name in scenes if name not in left_out]
+        chosen = list(held_out) or kept[9::20] + kept[18::20] or kept[-1:]
         test = np.isin(scene, chosen)
-        if test.all() or not test.any():
+        train = np.isin(scene, kept) & ~test
+        if not train.any() or not test.any():
             raise ValueError(
                 f'all of {", ".join(scenes)} would be held out; training needs scenes besides'
             )
-        return np.flatnonzero(~test), np.flatnonzero(test)
+        return np.flatnonzero(train), np.flatnonzero(test)
 
 
 def load_frames(data: Path, size: int, cache: Path | None = None) -> Frames:

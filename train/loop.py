@@ -19,7 +19,7 @@ from copy import deepcopy
 from dataclasses import replace
 from math import isfinite
 from pathlib import Path
-from time import monotonic
+from time import monotonic, process_time
 from typing import Any, TypeVar
 
 import torch
@@ -104,7 +104,8 @@ def fit(
         num_workers=config.data.workers,
         pin_memory=device.type == 'cuda',
     )
-    started = monotonic() - state.seconds
+    clock = process_time if config.clock == 'process' else monotonic
+    started = clock() - state.seconds
     bar = tqdm(
         total=steps,
         initial=state.step,
@@ -137,7 +138,7 @@ def fit(
         return state
 
     for batch in loader:
-        seconds = monotonic() - started
+        seconds = clock() - started
         progress = state.step / steps if steps else seconds / (60 * (config.minutes or 1))
         if not steps:  # clocks differ; all processes must stop at one step
             progress = distributed.from_first(progress, device)
@@ -169,7 +170,7 @@ def fit(
             )
         optimizer.step()
         averaged.update(model, state.step)
-        state = replace(state, step=state.step + 1, seconds=monotonic() - started)
+        state = replace(state, step=state.step + 1, seconds=clock() - started)
 
         bar.update()
         if state.step % LOG_EVERY == 0:

@@ -33,7 +33,7 @@ class Setting:
     """
     A run's data and device.
 
-    Attributes:
+    Fields:
         device: where the network is trained.
         data: folder of the scenes.
         frames: all frames.
@@ -96,7 +96,7 @@ def prepare(config: RunConfig, data: Path, output: Path, size: int, *, resume: b
         load_frames(data, options.cache_size, options.cache)
     distributed.wait_for_all()
     frames = load_frames(data, options.cache_size, options.cache)
-    train, test = frames.split(options.held_out)
+    train, test = frames.split(options.held_out, options.left_out)
     batch = options.batch_size * distributed.processes()
     steps = config.steps
     if config.epochs is not None:

@@ -16,9 +16,12 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from lunar_perception.synthetic import generate_scene, MoonConfig
-from train.config import TrainConfig
+from train.config import RunConfig, TeacherConfig, TrainConfig
+
+Config = TypeVar('Config', bound=RunConfig)
 
 SCENES, FRAMES, SIZE = 3, 3, 256
 
@@ -31,17 +34,27 @@ def generate_scenes(folder: Path) -> Path:
     return folder
 
 
-def shorten(config: TrainConfig) -> TrainConfig:
-    """Return `config` cut to a few small steps, from random weights."""
-    return replace(
+def shorten(config: Config) -> Config:
+    """Return `config` cut to a few small steps, from random weights and without a teacher."""
+    short = replace(
         config,
-        initial=None,
-        encoder=None,
         size=224,
         epochs=None,
         steps=8,
         minutes=None,
         evaluate_every=4,
-        data=replace(config.data, cache_size=256, batch_size=2, workers=0, eval_frames=4),
+        data=replace(
+            config.data,
+            cache_size=256,
+            batch_size=2,
+            workers=0,
+            eval_frames=4,
+            held_out=(),
+            left_out=(),
+        ),
         optimizer=replace(config.optimizer, warmup_steps=2),
     )
+    if isinstance(short, TrainConfig):
+        loss = replace(short.loss, distillation=0.0)
+        return replace(short, initial=None, encoder=None, teacher=TeacherConfig(), loss=loss)
+    return short

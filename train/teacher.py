@@ -46,7 +46,7 @@ class Teacher(nn.Module):
     depth (B, 1, H, W), each image's shifted and scaled to mean 0 and standard deviation 1:
     teachers are affine-invariant, and their units differ by orders of magnitude.
 
-    Attributes:
+    Fields:
         size: side in pixels of the images that the network sees.
 
     """

@@ -61,6 +61,8 @@ def train_unified(
     configuration that `config.model` names. Raises what `prepare`, `Teacher.load`, `check_sign`
     and `fit` raise. Under torchrun only the first process writes, and the others return {}.
     """
+    if config.loss.distillation and config.teacher.model is None:
+        raise ValueError('loss.distillation is set, but no teacher.model to distil from')
     network = model_config or CONFIGS[config.model]()
     network = replace(network, input_size=config.size or network.input_size)
     setting = prepare(config, data, output, network.input_size, resume=resume)
@@ -150,11 +152,7 @@ def make_loss(
     teacher_config = teacher_config or TeacherConfig()
 
     def distil(depth: Tensor, batch: Batch) -> Tensor:
-        said = batch.teacher
-        if said is None:
-            if teacher is None:
-                raise ValueError('loss.distillation is set, but there is no teacher')
-            said = teacher(batch.images)
+        said = teacher(batch.images) if batch.teacher is None else batch.teacher
         # What rotation brought in has no depth, not even an unknown one of the frame's own.
         mask = torch.isfinite(said) & (batch.label != SKY)[:, None] & ~torch.isnan(batch.depth)
         student = depth / max_depth if teacher_config.form == 'literal' else depth
