@@ -16,10 +16,11 @@
 Hold generated frames beside LuSNAR's: shares, brightness, edges, spectrum, horizon, depth.
 
     python -m benchmarks.look FOLDER [--scenes N] [--seed S] [--output JSON] [--picture PNG]
+        [--generated-picture PNG]
 
 FOLDER holds LuSNAR's frames, `scene<N>_rgb.png` and `scene<N>_label.png` (ids). Generated frames
 are shrunk to their size before anything is measured. The frames are LuSNAR's: neither they nor
-the picture belong into this repository.
+`--picture` belong into this repository.
 """
 
 from argparse import ArgumentParser
@@ -42,6 +43,9 @@ LUSNAR_SHARES = (0.687, 0.013, 0.025, 0.032, 0.243)
 SHRINK = 4
 """Generated frames are rendered this many times the reference frames' size, then averaged."""
 
+TILE = (356, 356)
+"""Width and height of a scene in `--generated-picture`."""
+
 Example = tuple[np.ndarray, np.ndarray]  # image (H, W, 3) uint8, label (H, W) uint8
 
 
@@ -52,19 +56,24 @@ def main() -> None:
     parser.add_argument('--frames', type=int, default=3, help='of each scene, 4 m apart')
     parser.add_argument('--seed', type=int, default=0, help='as of `lunar-perception synth`')
     parser.add_argument('--output', type=Path, help='where the figures go, as JSON')
-    parser.add_argument('--picture', type=Path, help='where the frames go, as PNG')
+    parser.add_argument('--picture', type=Path, help='where all frames and labels go, as PNG')
+    parser.add_argument(
+        '--generated-picture', type=Path, help='where the generated scenes alone go, as PNG'
+    )
     arguments = parser.parse_args()
 
     references = list(read_references(arguments.folder))
     if not references:
         sys.exit(f'{arguments.folder} has no *_rgb.png')
     side = references[0][0].shape[0]
-    generated, depths, firsts = [], [], []
+    generated, depths, firsts, scenes = [], [], [], []
     for number in range(1, arguments.scenes + 1):
         config = MoonConfig(
             scene_seed(arguments.seed, number), size=SHRINK * side, frame_interval=2.0
         )
-        for frame in Moon(config).frames(arguments.frames):
+        for index, frame in enumerate(Moon(config).frames(arguments.frames)):
+            if index == 0:
+                scenes.append(cv2.resize(frame.left, TILE, interpolation=cv2.INTER_AREA))
             image = cv2.resize(frame.left, (side, side), interpolation=cv2.INTER_AREA)
             middle = slice(SHRINK // 2, None, SHRINK)
             generated.append((image, frame.label[middle, middle]))
@@ -85,6 +94,8 @@ def main() -> None:
         write_record(arguments.output, results)
     if arguments.picture:
         write_png(arguments.picture, contact_sheet([*references, *firsts]))
+    if arguments.generated_picture:
+        write_png(arguments.generated_picture, tiles(scenes))
 
 
 def read_references(folder: Path) -> Iterator[Example]:
@@ -160,12 +171,17 @@ def rounded(values: dict[str, float]) -> dict[str, float]:
     return {name: round(float(value), 3) for name, value in values.items()}
 
 
+def tiles(images: Sequence[np.ndarray], columns: int = 3) -> np.ndarray:
+    """Return images of one size as a table, row by row."""
+    images = [*images, *[np.zeros_like(images[0])] * (-len(images) % columns)]
+    rows = [np.concatenate(images[k : k + columns], 1) for k in range(0, len(images), columns)]
+    return np.concatenate(rows)
+
+
 def contact_sheet(examples: Sequence[Example], columns: int = 6) -> np.ndarray:
     """Return all images, each above its label, twice their size."""
     cells = [np.concatenate([image, LUNAR_TERRAIN.colorize(label)]) for image, label in examples]
-    cells += [np.zeros_like(cells[0])] * (-len(cells) % columns)
-    rows = np.stack(cells).reshape(-1, columns, *cells[0].shape)
-    sheet = np.concatenate([np.concatenate(row, 1) for row in rows])
+    sheet = tiles(cells, columns)
     return cv2.resize(sheet, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
 
 

@@ -295,6 +295,10 @@ def test_synth_gives_the_same_bytes_whatever_the_workers_and_the_interruptions(
     (two / 'Moon_2').rename(tmp_path / 'aside')
     assert main([*SYNTH, '--output', str(two), '--resume']) == 0
     assert file_bytes(two) == expected
+    # Frames of another Moon are not mixed in.
+    assert main([*SYNTH, '--output', str(two), '--resume', '--seed', '99']) == 1
+    assert 'seed' in capsys.readouterr().err
+    assert file_bytes(two) == expected
 
 
 def test_ctrl_c_ends_synth_and_its_workers(tmp_path: Path) -> None:

@@ -17,17 +17,21 @@
 from argparse import Namespace
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from functools import partial
+from hashlib import sha256
+import json
 import multiprocessing
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 import signal
 
+from lunar_perception.atomic import write_json
 from lunar_perception.commands import CommandError
 from lunar_perception.synthetic import CameraMount, generate_scene, MoonConfig, read_trajectory
 import numpy as np
 from tqdm import tqdm
 
 PROGRESS_PERIOD_S = 0.2
+SETTINGS = 'synth.json'
 
 _written: 'SimpleQueue[None] | None' = None  # in a worker: gets an item for every frame written
 
@@ -61,6 +65,7 @@ def run(arguments: Namespace) -> None:
             raise CommandError(
                 f'{directory} exists; add --resume to keep what is there, or name another folder'
             )
+    _note_settings(arguments)
 
     # Spawned, not forked: Embree's and OpenCV's threads do not survive a fork.
     context = multiprocessing.get_context('spawn')
@@ -91,6 +96,37 @@ def run(arguments: Namespace) -> None:
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _note_settings(arguments: Namespace) -> None:
+    """
+    Write what decides the scenes' bytes beside them.
+
+    CommandError when what is to be resumed was made otherwise: two landscapes would mix.
+    """
+    trajectory = arguments.trajectory
+    settings = {
+        'seed': arguments.seed,
+        'size': arguments.size,
+        'frames': arguments.frames,
+        'vary_camera': arguments.vary_camera,
+        'frame_interval': None if trajectory else arguments.frame_interval,
+        'trajectory_sha256': sha256(trajectory.read_bytes()).hexdigest() if trajectory else None,
+    }
+    file = arguments.output / SETTINGS
+    if arguments.resume and file.exists():
+        try:
+            before = json.loads(file.read_text())
+            other = [name for name, value in settings.items() if before[name] != value]
+        except (ValueError, KeyError, TypeError):
+            raise CommandError(f'{file} is damaged; name another folder') from None
+        if other:
+            name = other[0]
+            raise CommandError(
+                f'{arguments.output} was generated with {name} = {before[name]}, not '
+                f'{settings[name]}; repeat its settings to resume, or name another folder'
+            )
+    write_json(file, settings)
 
 
 def scene_seed(seed: int, number: int) -> int:

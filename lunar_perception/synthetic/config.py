@@ -53,7 +53,7 @@ class MoonConfig:
     Attributes:
         seed: what everything is drawn from.
         size: images are size × size pixels.
-        mount: the camera; None draws one (height 0.8 to 2.2 m, pitch 8 to 32°, roll ±4°,
+        mount: the camera; None draws one (height 1.3 to 1.75 m, pitch 8 to 32°, roll ±4°,
             field of view 55 to 95°), so that a network can't live off one horizon.
         frame_interval: seconds between frames (LuSNAR: 0.108).
         speed: the rover's, metres a second (LuSNAR: about 2).

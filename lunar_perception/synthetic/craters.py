@@ -79,21 +79,19 @@ def draw_craters(
     Large ones are wide and shallow, as LuSNAR's are; small ones are worn to soft pits, which
     count as regolith.
     """
-    x0, y0, x1, y1 = bounds
-    area = (x1 - x0) * (y1 - y0)
     craters = []
     # (smallest, largest radius; craters a square metre; exponent; depth over diameter; labelled)
-    large = float(np.exp(rng.uniform(np.log(2.0e-3), np.log(2.7e-3))))
+    large = float(np.exp(rng.uniform(np.log(1.5e-3), np.log(1.9e-3))))
     populations = (
-        (3.0, 10.0, large, 1.6, (0.06, 0.13), True),
+        (4.5, 10.0, large, 1.3, (0.06, 0.13), True),
         (0.35, 2.5, 0.03, 2.2, (0.02, 0.07), False),
     )
     for smallest, largest, density, exponent, (shallow, deep), labelled in populations:
-        count = rng.poisson(area * density)
+        x, y = _scattered(rng, bounds, density)
+        count = len(x)
         u = rng.random(count)
         ratio = (largest / smallest) ** -exponent
         radii = smallest * (1 - u * (1 - ratio)) ** (-1 / exponent)
-        x, y = rng.uniform(x0, x1, count), rng.uniform(y0, y1, count)
         depths = rng.uniform(shallow, deep, count) * 2 * radii
         rims = depths * rng.uniform(0.15, 0.3, count)
         outlines = rng.integers(0, 2**31, count)
@@ -110,3 +108,18 @@ def draw_craters(
             for i in range(count)
         ]
     return craters
+
+
+def _scattered(
+    rng: np.random.Generator, bounds: tuple[float, float, float, float], density: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Return x, y (N,) of points in `bounds`, `density` of them a square metre.
+
+    One falls in each cell of a grid: where impacts overlap, the later has erased the earlier.
+    """
+    x0, y0, x1, y1 = bounds
+    side = density**-0.5
+    corner_x, corner_y = np.meshgrid(np.arange(x0, x1, side), np.arange(y0, y1, side))
+    jitter = rng.random((2, corner_x.size)) * side
+    return corner_x.ravel() + jitter[0], corner_y.ravel() + jitter[1]

@@ -158,7 +158,7 @@ class Moon:
             course = draw_course(streams[0], config.speed, config.frame_interval, count)
         else:
             course = config.course.first(count)
-        terrain = draw_terrain(streams[1], config.seed, course.points(), keep_clear=5.0)
+        terrain = draw_terrain(streams[1], config.seed, course.points(), keep_clear=3.5)
         return terrain, Drive(course, terrain.ground_at)
 
     def _tile(self, terrain: Terrain, path: np.ndarray, body: Pose) -> Renderer:

@@ -63,7 +63,7 @@ class Mountains:
             foot = massif.distance * (1 + 0.06 * ridges)
             climb = np.clip((distance - foot) / (1.8 * massif.height), 0, None)
             flank = climb**1.3 * np.exp(-np.clip(climb - 1, 0, None) * 0.5)
-            rough = 1 + 0.22 * ridges + 0.02 * np.abs(ribs)
+            rough = 1 + 0.16 * ridges + 0.02 * np.abs(ribs)
             np.maximum(height, massif.height * window * flank * rough, out=height)
         return height
 
@@ -75,7 +75,7 @@ def draw_mountains(
     massifs = []
     for _ in range(rng.integers(3, 8)):
         distance = clearance + float(np.exp(rng.uniform(np.log(60), np.log(600))))
-        elevation = np.radians(np.exp(rng.uniform(np.log(1.8), np.log(10.0))))
+        elevation = np.radians(np.exp(rng.uniform(np.log(2.3), np.log(12.0))))
         massifs.append(
             Massif(
                 azimuth=float(rng.uniform(-np.pi, np.pi)),

@@ -64,7 +64,7 @@ def draw_look(rng: np.random.Generator) -> Look:
     # Mostly behind the rover, as in LuSNAR's frames, where its shadow lies ahead of it.
     azimuth = np.pi + rng.normal(0, np.radians(65))
     black = 22.0 if rng.random() < 0.6 else float(rng.uniform(0, 30))
-    contrast = float(rng.uniform(1.3, 2.2))
+    contrast = float(rng.uniform(1.3, 1.9))
     grey = (rng.uniform(100, 165) - black) / (WHITE - black)
     return Look(
         sun=np.array(
@@ -78,11 +78,11 @@ def draw_look(rng: np.random.Generator) -> Look:
         lunar_lambert=float(rng.uniform(0.0, 0.5)),
         albedo=(
             1.0,
-            float(rng.uniform(1.3, 1.9)),
-            float(rng.uniform(1.5, 2.6)),
-            float(rng.uniform(1.3, 2.6)),
+            float(rng.uniform(1.6, 2.6)),
+            float(rng.uniform(2.4, 4.2)),
+            float(rng.uniform(1.6, 3.2)),
         ),
-        mottling=float(rng.uniform(0.07, 0.26)),
+        mottling=float(rng.uniform(0.12, 0.3)),
         exposure=float(-np.log(1 - grey ** (GAMMA / contrast)) / SHOULDER),
         black=black,
         contrast=contrast,

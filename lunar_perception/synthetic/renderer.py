@@ -207,9 +207,11 @@ class Renderer:
             # The finer bands lie in patches: grit on the coarsest one's crests, dust between.
             seen *= patch
             values *= seen[:, None] * np.array([band.height, band.height, 1], np.float32)
-            total += values
             if band is self._terrain.roughness[0]:
                 patch = np.clip(np.exp(0.6 * values[:, 2]), 0.3, 1.6)
+                # Broad hollows darken most: less of their sky is free.
+                values[:, 2] *= 1.5
+            total += values
         return total[:, :2], total[:, 2]
 
     def _sunlight(self, starts: np.ndarray, body: Pose, sun: np.ndarray) -> np.ndarray:

@@ -57,7 +57,7 @@ def draw_course(
 def draw_mount(rng: np.random.Generator) -> CameraMount:
     """Draw a camera other than LuSNAR's."""
     return CameraMount(
-        height=float(rng.uniform(0.8, 2.2)),
+        height=float(rng.uniform(1.3, 1.75)),
         forward=float(rng.uniform(0.2, 1.2)),
         pitch_deg=float(rng.uniform(8, 32)),
         roll_deg=float(rng.uniform(-4, 4)),

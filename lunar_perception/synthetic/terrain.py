@@ -199,7 +199,7 @@ def draw_terrain(
     """Draw the ground around a path (N, 2) metres; craters keep `keep_clear` metres off it."""
     low, high = path.min(0), path.max(0)
     centre = (low + high) / 2
-    bounds = (low[0] - 150, low[1] - 150, high[0] + 150, high[1] + 150)
+    bounds = (low[0] - 100, low[1] - 100, high[0] + 100, high[1] + 100)
     craters = []
     for crater in draw_craters(rng, bounds):
         gap = np.hypot(path[:, 0] - crater.x, path[:, 1] - crater.y).min()
@@ -212,14 +212,19 @@ def draw_terrain(
             float(np.exp(rng.uniform(np.log(0.15), np.log(1.6)))),
         ),
         roughness=(
-            Roughness(FractalNoise((seed, 12), 0.25, 1.6, 22.0), float(rng.uniform(0.07, 0.19))),
-            Roughness(FractalNoise((seed, 13), 0.04, 0.25, 1.8), float(rng.uniform(0.01, 0.032))),
+            Roughness(FractalNoise((seed, 12), 0.25, 1.6, 22.0), float(rng.uniform(0.08, 0.2))),
+            Roughness(FractalNoise((seed, 13), 0.04, 0.25, 1.8), float(rng.uniform(0.01, 0.026))),
             Roughness(
-                FractalNoise((seed, 14), 0.008, 0.03, 0.3, 0.6), float(rng.uniform(0.002, 0.007))
+                FractalNoise((seed, 14), 0.008, 0.03, 0.3, 0.6), float(rng.uniform(0.002, 0.0055))
             ),
         ),
         craters=tuple(craters),
-        mountains=draw_mountains(rng, (float(centre[0]), float(centre[1])), clearance, seed),
+        mountains=draw_mountains(
+            np.random.default_rng((seed, 15)),
+            (float(centre[0]), float(centre[1])),
+            clearance,
+            seed,
+        ),
     )
 
 
