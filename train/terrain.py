@@ -25,12 +25,14 @@ from lunar_perception.classification import ClassificationScore
 from lunar_perception.data.hirise import Crop, read_crops, source_folds, split_at_random
 from lunar_perception.models.checkpoint import assign_weights
 from lunar_perception.models.terrain import TerrainConfig, TerrainModel, TerrainOutput
-from lunar_perception.taxonomy import HIRISE_LANDMARKS
+from lunar_perception.taxonomy import HIRISE_LANDMARKS, UNLABELLED
 import numpy as np
 import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
+from torch.utils.data import Dataset
 from train.evaluation import fit_temperature
+from train.generated_crops import GeneratedBatches
 from train.loop import fit
 from train.terrain_batches import CropBatch, CropBatches, CropImages, normalise, resize
 from train.terrain_config import CropDataConfig, TerrainTrainConfig
@@ -63,7 +65,7 @@ def train_terrain(
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / 'config.json', asdict(config))
 
-    batches = CropBatches(
+    batches: Dataset[CropBatch] = CropBatches(
         images,
         train,
         classes=len(HIRISE_LANDMARKS),
@@ -74,6 +76,13 @@ def train_terrain(
         source_balance=config.data.source_balance,
         seed=config.seed,
     )
+    if config.generated:
+        batches = GeneratedBatches(
+            size=config.size,
+            batch_size=config.data.batch_size,
+            augmentation=config.augment,
+            seed=config.seed,
+        )
     steps = config.steps
     if config.epochs is not None:
         steps = ceil(config.epochs * len(train) / config.data.batch_size)
@@ -178,8 +187,12 @@ def terrain_loss(output: TerrainOutput, target: Tensor, label_smoothing: float =
     `target` is (B, C) class probabilities, or (B,) ids, and meets the class logits; or it is
     (B, H, W) ids, 255 = unlabelled, and meets the pixel logits.
     """
+    if target.is_floating_point():
+        return F.cross_entropy(output.class_logits, target, label_smoothing=label_smoothing)
     logits = output.pixel_logits if target.ndim == 3 else output.class_logits
-    return F.cross_entropy(logits, target, ignore_index=255, label_smoothing=label_smoothing)
+    return F.cross_entropy(
+        logits, target, ignore_index=UNLABELLED, label_smoothing=label_smoothing
+    )
 
 
 def split(crops: list[Crop], config: CropDataConfig) -> tuple[np.ndarray, np.ndarray]:

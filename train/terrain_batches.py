@@ -34,7 +34,7 @@ class CropImages:
     """
     Every crop of a data set, resized to one side S.
 
-    Attributes:
+    Fields:
         image: (N, S, S, K) uint8, K = 1 where all crops are grey, else RGB.
         trimmed: the same, the map projection's black wedges cut off first.
         label: (N,) int64.
@@ -77,7 +77,7 @@ class CropBatch(NamedTuple):
     """
     What a training step sees.
 
-    Attributes:
+    Fields:
         images: (B, 3, S, S) float32, ImageNet-normalised.
         target: (B, C) float32 class probabilities.
         names: file of each crop.

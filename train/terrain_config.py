@@ -28,7 +28,7 @@ class CropDataConfig:
     """
     Which crops are learnt from.
 
-    Attributes:
+    Fields:
         cache_size: side in pixels at which crops are kept in memory.
         split: 'source' holds out source images, 'random' files (the paper's; siblings leak),
             'official' the data set's own test set, 'all' nothing: every crop is trained on, and
@@ -66,7 +66,7 @@ class CropAugmentConfig:
     """
     Strength of each augmentation; probabilities in [0, 1].
 
-    Attributes:
+    Fields:
         rotation_deg: largest rotation, either way.
         flip: probability of a mirror image.
         smallest_crop: smallest share of the side that is kept; 1 = never cropped.
@@ -102,7 +102,7 @@ class TerrainTrainConfig:
     """
     A training run of the terrain network, or of a baseline on the same protocol.
 
-    Attributes:
+    Fields:
         network: 'attention' is TerrainModel; 'unet' and 'deeplabv3plus' are
             segmentation-models-pytorch's, with the same pooling of pixel logits.
         backbone: timm's name; for the baselines, an encoder of segmentation-models-pytorch.
@@ -112,6 +112,7 @@ class TerrainTrainConfig:
         download: whether those, and `initial`, may be fetched.
         initial: checkpoint (folder or Hub id) of a terrain network to start the backbone and
             its attention from; the head too where its classes are the same.
+        generated: learn from generated crops, and only score on real ones.
         size: side in pixels of the network's input.
         label_smoothing: share of the target that is spread over all classes.
         epochs, steps, minutes: how long; the one that is set counts.
@@ -133,6 +134,7 @@ class TerrainTrainConfig:
     imagenet: bool = False
     download: bool = False
     initial: str | None = None
+    generated: bool = False
     size: int = 224
     label_smoothing: float = 0.0
     epochs: float | None = None

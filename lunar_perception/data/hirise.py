@@ -56,7 +56,7 @@ class Crop:
     """
     One labelled crop.
 
-    Attributes:
+    Fields:
         path: its image.
         label: id in HIRISE_LANDMARKS.
         source: the observation that it was cut from (`ESP_011623_2100`).
