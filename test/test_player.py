@@ -215,6 +215,26 @@ def test_recorded_qos_clock_pause_step_and_resume(bag: Path, listener: Listener)
     assert 'Traceback' not in errors
 
 
+@pytest.mark.parametrize(
+    'moment',
+    ['as it starts', 'while it waits for the evaluator', 'at full speed', 'while it pauses'],
+)
+def test_ctrl_c_ends_it_with_one_line(moment: str, bag: Path, listener: Listener) -> None:
+    waiting = ['--lossless'] if 'evaluator' in moment else ['--loop', '--rate', '100000']
+    player = start(bag, *waiting)
+    listener.until(lambda: listener.node.count_publishers('/b'))
+    if moment == 'while it pauses':
+        assert listener.call('/player/pause').success
+    elif moment == 'at full speed':
+        listener.until(lambda: len(listener.heard['/a']) > 5 * COUNT)
+    player.send_signal(signal.SIGINT)
+    lines = end(player).splitlines()
+    assert player.returncode == 130
+    logged = [line for line in lines if line.startswith('[')]
+    assert [line for line in lines if line not in logged] == ['lunar-perception bag: interrupted']
+    assert not any('ERROR' in line for line in logged)
+
+
 def test_chosen_topics_play_to_the_end(bag: Path, listener: Listener) -> None:
     player = start(bag, '--topics', '/a', '--rate', '0.25')
     listener.until(lambda: player.poll() is not None)

@@ -18,6 +18,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
+import signal
+from threading import Event
 from time import monotonic
 from typing import Any
 
@@ -49,6 +51,7 @@ READY_TIMEOUT_S = 180.0
 
 SCORED_TIMEOUT_S = 120.0
 DELIVERY_TIMEOUT_S = 10.0
+DELIVERY_PERIOD_S = 0.1
 
 
 class PlayerError(RuntimeError):
@@ -85,13 +88,16 @@ class Player(Node):
     `~/step` (std_srvs/Trigger); a step plays what bears the next stamp.
     """
 
-    def __init__(self, reader: BagReader, options: PlayerOptions, **node_options: Any) -> None:
+    def __init__(
+        self, reader: BagReader, options: PlayerOptions, interrupted: Event, **node_options: Any
+    ) -> None:
         """
-        Advertise the bag's topics.
+        Advertise the bag's topics; who sets `interrupted` ends `play`.
 
         Raises PlayerError when `options` names a topic that the bag lacks, or no topic is left.
         """
         super().__init__('player', **node_options)
+        self._interrupted = interrupted
         self._reader = reader
         self._options = options
         self._executor = SingleThreadedExecutor(context=self.context)
@@ -125,7 +131,12 @@ class Player(Node):
             self.create_subscription(UInt64, PROCESSED, self._on_processed, latched_qos())
 
     def play(self) -> None:
-        """Publish all; PlayerError when lossless playing gets no answer, BagError for damage."""
+        """
+        Publish all.
+
+        Raises PlayerError when lossless playing gets no answer, BagError for a damaged bag, and
+        KeyboardInterrupt once `interrupted` is set.
+        """
         if self._options.lossless:
             self._wait_until_ready()
         while True:
@@ -186,19 +197,19 @@ class Player(Node):
             self._first_ns = stamp_ns
             self._origin = monotonic()
         while True:
-            self._executor.spin_once(timeout_sec=0)
+            self._serve(0)
             if self._paused and stamp_ns != self._now_ns:  # a stamp's messages stay together
                 self._start_over_at(stamp_ns)
                 if self._steps:
                     self._steps -= 1
                     break
-                self._executor.spin_once(timeout_sec=IDLE_PERIOD_S)
+                self._serve(IDLE_PERIOD_S)
                 self._publish_clock(self._now_ns or stamp_ns)
                 continue
             left = self._time_left(stamp_ns)
             if left <= 0:
                 break
-            self._executor.spin_once(timeout_sec=min(left, CLOCK_PERIOD_S))
+            self._serve(min(left, CLOCK_PERIOD_S))
             ahead_s = max(self._time_left(stamp_ns), 0) * self._options.rate
             self._publish_clock(stamp_ns - round(ahead_s * 1e9))
         if stamp_ns != self._now_ns:
@@ -254,12 +265,22 @@ class Player(Node):
         while not reached():
             if monotonic() > deadline:
                 raise PlayerError(f'within {timeout_s:g} s, {failure}')
-            self._executor.spin_once(timeout_sec=IDLE_PERIOD_S)
+            self._serve(IDLE_PERIOD_S)
+
+    def _serve(self, timeout_s: float) -> None:
+        """Answer a service or hear the evaluator, and end what was interrupted."""
+        self._executor.spin_once(timeout_sec=timeout_s)
+        if self._interrupted.is_set():
+            raise KeyboardInterrupt
 
     def _deliver(self, publishers: Iterable[Publisher]) -> None:
-        """Wait until reliable subscribers have what was published."""
+        """Wait until reliable subscribers have what was published, but not for ever."""
+        deadline = monotonic() + DELIVERY_TIMEOUT_S
         for publisher in publishers:
-            publisher.wait_for_all_acked(Duration(seconds=DELIVERY_TIMEOUT_S))
+            while not publisher.wait_for_all_acked(Duration(seconds=DELIVERY_PERIOD_S)):
+                if monotonic() > deadline:
+                    return
+                self._serve(0)
 
     def _on_processed(self, message: UInt64) -> None:
         self._scored = message.data
@@ -287,12 +308,16 @@ def _answer(response: Trigger.Response, success: bool, message: str) -> Trigger.
 
 def play_bag(reader: BagReader, options: PlayerOptions) -> None:
     """Play a bag from a node of its own; raises as `Player.play`, and KeyboardInterrupt."""
+    # Noted, not raised: inside rclpy's C++ a KeyboardInterrupt becomes some other error.
+    interrupted = Event()
+    former = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
-        player = Player(reader, options)
+        player = Player(reader, options, interrupted)
         try:
             player.play()
         finally:
             player.destroy_node()
     finally:
         rclpy.try_shutdown()
+        signal.signal(signal.SIGINT, former)
