@@ -164,6 +164,13 @@ def experiments(arguments: list[str]) -> None:
     )
 
 
+def terrain(arguments: list[str]) -> None:
+    """Run `python -m train terrain`."""
+    from train.terrain_command import run_terrain
+
+    run_terrain(arguments)
+
+
 def tables(arguments: list[str]) -> None:
     """Run `python -m train tables`."""
     from train.tables import print_tables, TablesCommand
@@ -183,6 +190,7 @@ COMMANDS = {
     'baseline': baseline,
     'teacher': teacher,
     'experiments': experiments,
+    'terrain': terrain,
     'tables': tables,
     'pictures': pictures,
 }

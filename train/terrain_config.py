@@ -17,7 +17,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from train.config import OptimizerConfig
+from train.config import RunConfig
 
 TerrainNetworkName = Literal['attention', 'unet', 'deeplabv3plus']
 Split = Literal['source', 'random', 'official', 'all']
@@ -98,9 +98,9 @@ class CropAugmentConfig:
 
 
 @dataclass(frozen=True)
-class TerrainTrainConfig:
+class TerrainTrainConfig(RunConfig):
     """
-    A training run of the terrain network, or of a baseline on the same protocol.
+    A training run of the terrain network, or of a baseline; see RunConfig for the rest.
 
     Fields:
         network: 'attention' is TerrainModel; 'unet' and 'deeplabv3plus' are
@@ -115,14 +115,6 @@ class TerrainTrainConfig:
         generated: learn from generated crops, and only score on real ones.
         size: side in pixels of the network's input.
         label_smoothing: share of the target that is spread over all classes.
-        epochs, steps, minutes: how long; the one that is set counts.
-        evaluate_every: steps between evaluations, each with a checkpoint.
-        seed: of everything random but the folds.
-        device: 'auto', 'cpu', 'cuda', …
-        precision: 'fp32' or 'bf16' (autocast, on a GPU).
-        shard: as in RunConfig.
-        wandb_project: as in RunConfig.
-        data, augment, optimizer: see there.
 
     """
 
@@ -137,22 +129,10 @@ class TerrainTrainConfig:
     generated: bool = False
     size: int = 224
     label_smoothing: float = 0.0
-    epochs: float | None = None
-    steps: int | None = None
-    minutes: float | None = None
-    evaluate_every: int = 200
-    seed: int = 0
-    device: str = 'auto'
-    precision: Literal['fp32', 'bf16'] = 'fp32'
-    shard: bool = False
-    wandb_project: str | None = None
     data: CropDataConfig = field(default_factory=CropDataConfig)
     augment: CropAugmentConfig = field(default_factory=CropAugmentConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
-        given = [n for n in ('epochs', 'steps', 'minutes') if getattr(self, n) is not None]
-        if len(given) != 1:
-            raise ValueError(f'set one of epochs, steps, minutes; got {given or "none"}')
-        if self.evaluate_every < 1 or self.size < 32:
-            raise ValueError('evaluate_every must be positive, size at least 32')
+        super().__post_init__()
+        if self.size < 32:
+            raise ValueError('size must be at least 32')

@@ -1,0 +1,196 @@
+# Copyright 2026 lunar_perception contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The paper's Tables 1 and 3 beside ours, over several seeds."""
+
+from dataclasses import replace
+import json
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from lunar_perception.atomic import atomic_path, write_json
+from lunar_perception.data.hirise import read_crops
+from lunar_perception.models.terrain import TerrainModel
+from lunar_perception.taxonomy import HIRISE_LANDMARKS
+from matplotlib.figure import Figure
+import numpy as np
+import torch
+from torch import nn, Tensor
+from train.terrain import class_logits, score, split, train_terrain
+from train.terrain_batches import CropImages
+from train.terrain_config import TerrainTrainConfig
+
+
+def rows_of(config: TerrainTrainConfig) -> dict[str, TerrainTrainConfig]:
+    """Return the paper's ablation and baselines around `config`, one backbone and protocol."""
+    encoder = f'tu-{config.backbone}'  # timm's backbones in segmentation-models-pytorch
+    return {
+        'baseline': replace(config, attention=False, segmentation_head=False),
+        'segmentation head': replace(config, attention=False, segmentation_head=True),
+        'attention': replace(config, attention=True, segmentation_head=False),
+        'full': replace(config, attention=True, segmentation_head=True),
+        'U-Net': replace(config, network='unet', backbone=encoder, initial=None),
+        'DeepLabV3+': replace(config, network='deeplabv3plus', backbone=encoder, initial=None),
+    }
+
+
+def run_study(
+    config: TerrainTrainConfig, data: Path, output: Path, seeds: int, names: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """
+    Train each row with each seed, as far as that is not done yet; return and write the figures.
+
+    `names` picks rows; none = all. `output` gets a folder a run, `study.json`, and
+    `confusion.png` of the full network. Raises ValueError for an unknown row, and what
+    `train_terrain` raises.
+    """
+    rows = rows_of(config)
+    for name in names:
+        if name not in rows:
+            raise ValueError(f"unknown row '{name}'; there are {', '.join(rows)}")
+    for seed in range(seeds):
+        for name in names or rows:
+            run = output / f'{name.replace(" ", "_")}-{seed}'
+            if not (run / 'metrics.json').exists():
+                started = (run / 'log.jsonl').exists()
+                train_terrain(replace(rows[name], seed=seed), data, run, resume=started)
+    study = collect_study(output, list(names or rows), seeds)
+    if 'full' in study['rows']:
+        study['attention'] = without_attention(rows['full'], data, output, seeds)
+        draw_confusion(np.array(study['rows']['full']['confusion']), output / 'confusion.png')
+    write_json(output / 'study.json', study)
+    return study
+
+
+def collect_study(output: Path, names: list[str], seeds: int) -> dict[str, Any]:
+    """Return mean, standard deviation and values over the seeds of each row's figures."""
+    rows = {}
+    held_out = None
+    for name in names:
+        runs = [
+            json.loads((output / f'{name.replace(" ", "_")}-{seed}' / 'metrics.json').read_text())
+            for seed in range(seeds)
+        ]
+        held_out = runs[0]['held_out']
+        rows[name] = {
+            'accuracy': spread([run['accuracy'] for run in runs]),
+            **{
+                f'{kind}_{figure}': spread([run[kind][figure] for run in runs])
+                for kind in ('macro', 'weighted')
+                for figure in ('precision', 'recall', 'f1', 'iou')
+            },
+            'classes': {
+                label: {
+                    **{
+                        figure: spread([run['classes'][label][figure] for run in runs])
+                        for figure in ('precision', 'recall', 'f1', 'iou')
+                        if runs[0]['classes'][label]['support']
+                    },
+                    'support': runs[0]['classes'][label]['support'],
+                }
+                for label in HIRISE_LANDMARKS.names
+            },
+            'confusion': np.sum([run['confusion'] for run in runs], axis=0).tolist(),
+        }
+    return {'held_out': held_out, 'seeds': seeds, 'rows': rows}
+
+
+def spread(values: list[float]) -> dict[str, Any]:
+    """Return mean, sample standard deviation (0 of one value) and the values."""
+    deviation = stdev(values) if len(values) > 1 else 0.0
+    return {'mean': mean(values), 'sd': deviation, 'values': values}
+
+
+@torch.inference_mode()
+def without_attention(
+    config: TerrainTrainConfig, data: Path, output: Path, seeds: int
+) -> dict[str, Any]:
+    """
+    Return how held-out macro-F1 changes when the trained network's gates are taken away.
+
+    `identity` replaces each gate by identity; `mean` by its own mean over the held-out crops, a
+    number a channel, which keeps the scale that later layers expect and takes away only what
+    depends on the image. Each is the change from the network as trained, over the seeds.
+    """
+    crops = read_crops(data)
+    images = CropImages.read(crops, config.data.cache_size)
+    _, test = split(crops, config.data)
+    truth = images.label[test]
+    changes: dict[str, list[float]] = {'identity': [], 'mean': []}
+    for seed in range(seeds):
+        model = TerrainModel.from_pretrained(output / f'full-{seed}' / 'weights')
+
+        def macro_f1(model: TerrainModel) -> float:
+            logits = class_logits(model, images, test, config, torch.device('cpu'))
+            return float(score(truth, logits)['macro']['f1'])
+
+        gates = [gate for stage in model.attention.values() for gate in stage]
+        means = [MeanGate() for _ in gates]
+        watching = [
+            gate.gate.register_forward_hook(seen.watch)
+            for gate, seen in zip(gates, means, strict=True)
+        ]
+        usual = macro_f1(model)
+        for hook in watching:
+            hook.remove()
+        for kind in changes:
+            for stage in model.attention.values():
+                for k in range(len(stage)):
+                    stage[k] = nn.Identity() if kind == 'identity' else means.pop(0)
+            changes[kind].append(macro_f1(model) - usual)
+    return {kind: spread(values) for kind, values in changes.items()}
+
+
+class MeanGate(nn.Module):
+    """Stands in for a gate: what it said on average."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total: Tensor | float = 0.0
+        self.count = 0
+
+    def watch(self, _: nn.Module, __: object, gate: Tensor) -> None:
+        """Note what a gate says, (B, C) or (B, 1, h, w)."""
+        self.total = self.total + gate.sum(dim=0)
+        self.count += len(gate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return maps (B, C, h, w) times the mean gate."""
+        average = torch.as_tensor(self.total) / self.count
+        return x * (average[:, None, None] if average.ndim == 1 else average)
+
+
+def draw_confusion(confusion: np.ndarray, picture: Path) -> None:
+    """Draw a confusion matrix (C, C) of counts as a PNG, coloured by share of the true class."""
+    names = HIRISE_LANDMARKS.names
+    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    figure = Figure(figsize=(7.5, 6.5), layout='constrained')
+    axes = figure.subplots()
+    shown = axes.imshow(share, vmin=0, vmax=1, cmap='Blues')
+    for row, column in np.ndindex(*confusion.shape):
+        axes.text(
+            column,
+            row,
+            str(confusion[row, column]),
+            ha='center',
+            va='center',
+            color='white' if share[row, column] > 0.5 else 'black',
+        )
+    axes.set_xticks(range(len(names)), names, rotation=40, ha='right')
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel='predicted', ylabel='true')
+    figure.colorbar(shown, label='share of the true class')
+    with atomic_path(picture) as temporary:
+        figure.savefig(temporary, format='png', dpi=110)
