@@ -20,17 +20,25 @@ from typing import Any, TYPE_CHECKING
 if TYPE_CHECKING:
     from lunar_perception.camera import LUSNAR_CAMERA, PinholeCamera
     from lunar_perception.inference.predictor import Prediction, UnifiedPredictor
+    from lunar_perception.inference.terrain import TerrainPrediction, TerrainPredictor
+    from lunar_perception.models.terrain import TerrainConfig, TerrainModel, TerrainOutput
     from lunar_perception.models.unified import UnifiedConfig, UnifiedModel, UnifiedOutput
-    from lunar_perception.taxonomy import LUNAR_TERRAIN, Taxonomy
+    from lunar_perception.taxonomy import HIRISE_LANDMARKS, LUNAR_TERRAIN, Taxonomy
 
 # Where each public name lives. It is imported when first asked for (PEP 562), so that the command
 # line and the label sets do not wait for torch.
 _HOMES = {
+    'HIRISE_LANDMARKS': 'taxonomy',
     'LUNAR_TERRAIN': 'taxonomy',
     'LUSNAR_CAMERA': 'camera',
     'PinholeCamera': 'camera',
     'Prediction': 'inference.predictor',
     'Taxonomy': 'taxonomy',
+    'TerrainConfig': 'models.terrain',
+    'TerrainModel': 'models.terrain',
+    'TerrainOutput': 'models.terrain',
+    'TerrainPrediction': 'inference.terrain',
+    'TerrainPredictor': 'inference.terrain',
     'UnifiedConfig': 'models.unified',
     'UnifiedModel': 'models.unified',
     'UnifiedOutput': 'models.unified',
@@ -38,11 +46,17 @@ _HOMES = {
 }
 
 __all__ = [
+    'HIRISE_LANDMARKS',
     'LUNAR_TERRAIN',
     'LUSNAR_CAMERA',
     'PinholeCamera',
     'Prediction',
     'Taxonomy',
+    'TerrainConfig',
+    'TerrainModel',
+    'TerrainOutput',
+    'TerrainPrediction',
+    'TerrainPredictor',
     'UnifiedConfig',
     'UnifiedModel',
     'UnifiedOutput',

@@ -153,6 +153,39 @@ def parser() -> ArgumentParser:
     evaluate.add_argument(
         '--model', metavar='M', help='checkpoint folder or hub id; without it, the shipped weights'
     )
+
+    classify = add('classify', 'name the Mars landmarks that images show')
+    classify.add_argument(
+        'images', type=Path, metavar='IMAGE|DIR', help='an image, or a folder of images'
+    )
+    classify.add_argument(
+        '--output',
+        type=Path,
+        required=True,
+        metavar='CSV',
+        help='the table: filename, class, probability, and a column for each class',
+    )
+    classify.add_argument(
+        '--model', metavar='M', help='checkpoint folder or hub id; without it, the shipped weights'
+    )
+
+    explain = add('explain', 'show where an image has what the network takes it for')
+    explain.add_argument('image', type=Path, metavar='IMAGE', help='an image')
+    explain.add_argument(
+        '--output',
+        type=Path,
+        required=True,
+        metavar='DIR',
+        help='where <stem>_gradcam.png, <stem>_integrated_gradients.png and '
+        '<stem>_explanation.json go',
+    )
+    explain.add_argument(
+        '--model', metavar='M', help='checkpoint folder or hub id; without it, the shipped weights'
+    )
+    bench = add('bench', 'time the shipped network on this machine, stage by stage')
+    bench.add_argument(
+        '--output', type=Path, metavar='JSON', help='where the figures go, with hardware and versions'
+    )
     add_bag_commands(add('bag', 'convert a LuSNAR scene to a ROS 2 bag, or play a bag'))
     return root
 

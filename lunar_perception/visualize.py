@@ -67,6 +67,25 @@ def color_depth(depth: np.ndarray) -> np.ndarray:
     return color
 
 
+def overlay_evidence(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """
+    Lay a saliency map (H, W) float over an image, the more opaque the larger its values.
+
+    The colours' range ends at the 99th percentile of what is above 0, lest a few pixels hide the
+    rest; a map that is 0 leaves the image as it is. `image` is (H, W, 3) uint8 RGB, and so is the
+    result. Raises ValueError when the sizes differ.
+    """
+    if image.shape[:2] != heat.shape:
+        raise ValueError(f'the map {heat.shape} does not fit the image {image.shape[:2]}')
+    above = heat[heat > 0]
+    if not above.size:
+        return image.copy()
+    level = np.clip(heat / np.percentile(above, 99), 0, 1).astype(np.float32)
+    color = _colormap(np.rint(255 * level).astype(np.uint8), cv2.COLORMAP_TURBO)
+    opacity = 0.75 * level[..., None]
+    return np.rint(image * (1 - opacity) + color * opacity).astype(np.uint8)
+
+
 def color_label_errors(image: np.ndarray, label: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Paint wrongly labelled pixels red on the darkened grey image; (H, W, 3) uint8 RGB."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) // 2

@@ -15,5 +15,6 @@
 """An image in, a prediction out."""
 
 from lunar_perception.inference.predictor import Prediction, UnifiedPredictor
+from lunar_perception.inference.terrain import TerrainPrediction, TerrainPredictor
 
-__all__ = ['Prediction', 'UnifiedPredictor']
+__all__ = ['Prediction', 'TerrainPrediction', 'TerrainPredictor', 'UnifiedPredictor']
