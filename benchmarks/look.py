@@ -31,7 +31,7 @@ import sys
 from benchmarks.record import write_record
 import cv2
 from lunar_perception.atomic import write_png
-from lunar_perception.commands.predict import read_image
+from lunar_perception.commands.images import read_image
 from lunar_perception.commands.synth import scene_seed
 from lunar_perception.synthetic import Moon, MoonConfig
 from lunar_perception.taxonomy import LUNAR_TERRAIN, SKY

@@ -64,7 +64,7 @@ def draw_look(rng: np.random.Generator) -> Look:
     # Mostly behind the rover, as in LuSNAR's frames, where its shadow lies ahead of it.
     azimuth = np.pi + rng.normal(0, np.radians(65))
     black = 22.0 if rng.random() < 0.6 else float(rng.uniform(0, 30))
-    contrast = float(rng.uniform(1.3, 1.9))
+    contrast = float(rng.uniform(1.3, 1.75))
     grey = (rng.uniform(100, 165) - black) / (WHITE - black)
     return Look(
         sun=np.array(
@@ -82,7 +82,7 @@ def draw_look(rng: np.random.Generator) -> Look:
             float(rng.uniform(2.4, 4.2)),
             float(rng.uniform(1.6, 3.2)),
         ),
-        mottling=float(rng.uniform(0.12, 0.3)),
+        mottling=float(rng.uniform(0.1, 0.22)),
         exposure=float(-np.log(1 - grey ** (GAMMA / contrast)) / SHOULDER),
         black=black,
         contrast=contrast,
