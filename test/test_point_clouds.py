@@ -17,6 +17,7 @@
 import struct
 
 from lunar_perception.camera import PinholeCamera
+from lunar_perception.hazards import HazardRule
 from lunar_perception.nodes.point_clouds import (
     clearing_points,
     cloud_message,
@@ -86,7 +87,8 @@ def test_far_points_are_float32_nearest_to_the_truth() -> None:
 def test_hazards_are_the_points_of_their_classes_within_range() -> None:
     values = frame()
     points = points_of(values, 2)
-    hazards = hazard_points(points, (ROCK, CRATER), 20.0)
+    rule = HazardRule('class', (ROCK, CRATER), 0.0, 20.0, 1)
+    hazards = hazard_points(points, None, rule)
     expected = [
         point
         for point in points.ravel()
@@ -95,7 +97,7 @@ def test_hazards_are_the_points_of_their_classes_within_range() -> None:
     ]
     assert 0 < len(expected) < points.size
     np.testing.assert_array_equal(hazards, np.array(expected))
-    assert len(hazard_points(points, (), 20.0)) == 0
+    assert len(hazard_points(points, None, HazardRule('class', (), 0.0, 20.0, 1))) == 0
 
 
 def test_clearing_ends_every_known_ray_at_a_finite_point() -> None:

@@ -19,6 +19,7 @@ from functools import cached_property
 from typing import Any, NamedTuple, TYPE_CHECKING
 
 from lunar_perception.camera import PinholeCamera
+from lunar_perception.hazards import HazardRule
 from lunar_perception.nodes.camera_info import info_from_camera
 from lunar_perception.nodes.codec import encode
 from lunar_perception.nodes.point_clouds import (
@@ -29,6 +30,7 @@ from lunar_perception.nodes.point_clouds import (
 )
 from lunar_perception.nodes.unified_parameters import UnifiedParameters
 from lunar_perception.taxonomy import LUNAR_TERRAIN, UNLABELLED
+from lunar_perception.traversability import assess, down_from_pitch, Limits
 from lunar_perception.visualize import color_depth, overlay_labels
 import numpy as np
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
@@ -37,12 +39,16 @@ from std_msgs.msg import Header
 if TYPE_CHECKING:  # importing torch takes seconds, and topics are to be advertised before
     from lunar_perception.inference.predictor import Prediction
 
+GEOMETRY_WIDTH = 200
+"""Points in a row that the ground is judged by, at least, where the image has as many."""
+
 
 class FrameOutputs:
     """
     Makes the messages about one frame, each with the image's header; shared parts are kept.
 
-    `image` is (H, W, 3) uint8 RGB. What rests on depth needs a camera.
+    `image` is (H, W, 3) uint8 RGB. What rests on depth needs a camera. `down` (3,) points along
+    gravity in its optical frame; None: it looks down by parameter `camera_pitch_deg`.
     """
 
     def __init__(
@@ -52,12 +58,14 @@ class FrameOutputs:
         prediction: 'Prediction',
         camera: PinholeCamera | None,
         parameters: UnifiedParameters,
+        down: np.ndarray | None = None,
     ) -> None:
         self._header = header
         self._image = image
         self._prediction = prediction
         self._camera = camera
         self._parameters = parameters
+        self._down = down_from_pitch(parameters.camera_pitch_deg) if down is None else down
 
     def label(self) -> Image:
         return encode(self._label, 'mono8', self._header)
@@ -82,9 +90,16 @@ class FrameOutputs:
         return cloud_message(self._points, self._header)
 
     def hazards(self) -> PointCloud2:
-        classes = LUNAR_TERRAIN.ids_of(self._parameters.hazard_classes)
-        hazards = hazard_points(self._points, classes, self._parameters.max_range)
-        return cloud_message(hazards, self._header)
+        parameters = self._parameters
+        rule = HazardRule(
+            sources=parameters.hazard_sources,
+            classes=LUNAR_TERRAIN.ids_of(parameters.hazard_classes),
+            min_confidence=parameters.min_hazard_confidence,
+            max_range=parameters.max_range,
+            min_points=parameters.min_hazard_points,
+        )
+        cost = self._cost if rule.by_geometry else None
+        return cloud_message(hazard_points(self._points, cost, rule), self._header)
 
     def clearing(self) -> PointCloud2:
         parameters = self._parameters
@@ -96,6 +111,9 @@ class FrameOutputs:
             parameters.max_range,
         )
         return cloud_message(ends, self._header)
+
+    def traversability(self) -> Image:
+        return encode(self._cost, 'mono8', self._header)
 
     def costmap_label(self) -> Image:
         return encode(self._sampled(self._label), 'mono8', self._header)
@@ -149,6 +167,18 @@ class FrameOutputs:
             self._parameters.cloud_stride,
         )
 
+    @cached_property
+    def _cost(self) -> np.ndarray:
+        """Cost of the ground at the cloud's points, see `traversability.assess`."""
+        stride, width = self._parameters.cloud_stride, self._depth.shape[1]
+        # The ground is judged by enough of its points, however few the cloud takes.
+        finer = (n for n in range(stride, 1, -1) if stride % n == 0)
+        step = next((n for n in finer if width >= n * GEOMETRY_WIDTH), 1)
+        limits = Limits(self._parameters.max_slope_deg, self._parameters.max_step)
+        places = self._known_camera.back_project(self._depth, step)
+        every = stride // step
+        return assess(places, self._down, limits).cost[::every, ::every]
+
     def _sampled(self, image: np.ndarray) -> np.ndarray:
         stride = self._parameters.cloud_stride
         return image[::stride, ::stride]
@@ -171,6 +201,7 @@ OUTPUTS = {
     'points': Output(PointCloud2, FrameOutputs.points, True),
     'points/hazards': Output(PointCloud2, FrameOutputs.hazards, True),
     'points/clearing': Output(PointCloud2, FrameOutputs.clearing, True),
+    'traversability': Output(Image, FrameOutputs.traversability, True),
     'costmap/label': Output(Image, FrameOutputs.costmap_label, False),
     'costmap/confidence': Output(Image, FrameOutputs.costmap_confidence, False),
     'label/overlay': Output(Image, FrameOutputs.label_overlay, False),

@@ -14,9 +14,8 @@
 
 """Labelled point clouds in the camera's optical frame (REP 103), as PointCloud2."""
 
-from collections.abc import Sequence
-
 from lunar_perception.camera import PinholeCamera
+from lunar_perception.hazards import hazard_mask, HazardRule
 from lunar_perception.nodes.codec import data_bytes
 import numpy as np
 from sensor_msgs.msg import PointCloud2, PointField
@@ -68,16 +67,26 @@ def organised_points(
     return points
 
 
-def hazard_points(points: np.ndarray, classes: Sequence[int], max_range: float) -> np.ndarray:
-    """Return the points (n,) of the given class ids within `max_range` metres of the camera."""
-    return points[np.isin(points['label'], classes) & (_distance(points) <= max_range)]
+def places_of(points: np.ndarray) -> np.ndarray:
+    """Return where points of `POINT` (h, w) are, (h, w, 3) float32 metres."""
+    return np.stack([points[axis] for axis in 'xyz'], axis=-1)
+
+
+def hazard_points(points: np.ndarray, cost: np.ndarray | None, rule: HazardRule) -> np.ndarray:
+    """
+    Return those of an image's points (h, w) that are hazards, (n,); n ≤ h · w.
+
+    `cost` (h, w) is the ground's, as `hazards.hazard_mask` takes it.
+    """
+    label, confidence = points['label'], points['confidence']
+    return points[hazard_mask(places_of(points), label, confidence, cost, rule)]
 
 
 def clearing_points(
     points: np.ndarray, depth: np.ndarray, camera: PinholeCamera, stride: int, max_range: float
 ) -> np.ndarray:
     """
-    Return the ends (n,) of the rays along which nothing stands, all finite.
+    Return the ends (n,) of the rays along which nothing stands, all finite; n ≤ h · w.
 
     Points within `max_range` metres of the camera are such ends themselves; rays to farther ones
     and to the sky (+Inf in `depth`, (H, W)) end at `max_range`. Unknown depth (NaN) has no ray.

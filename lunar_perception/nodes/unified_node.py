@@ -20,11 +20,14 @@ from typing import Any, ClassVar, TYPE_CHECKING
 from lunar_perception.nodes import network
 from lunar_perception.nodes.camera_info import find_camera, RecentCameraInfos
 from lunar_perception.nodes.diagnostics import WARN
+from lunar_perception.nodes.gravity import Down, Gravity
 from lunar_perception.nodes.outputs import FrameOutputs, OUTPUTS
 from lunar_perception.nodes.perception_node import PerceptionNode, ReceivedFrame, run_node
 from lunar_perception.nodes.unified_parameters import UnifiedParameters
 from lunar_perception.taxonomy import LUNAR_TERRAIN, Taxonomy
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+import numpy as np
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu
+from std_msgs.msg import Header
 
 if TYPE_CHECKING:  # importing torch takes seconds, and topics are to be advertised before
     from lunar_perception.inference.predictor import UnifiedPredictor
@@ -45,6 +48,8 @@ class UnifiedNode(PerceptionNode[UnifiedParameters, 'UnifiedPredictor', UnifiedF
 
     def __init__(self, **options: Any) -> None:
         self._camera_infos = RecentCameraInfos()
+        self._gravity: Gravity | None = None
+        self._down: Down | None = None
         super().__init__('unified', UnifiedParameters, **options)
 
     def _load_predictor(self) -> 'UnifiedPredictor':
@@ -55,6 +60,8 @@ class UnifiedNode(PerceptionNode[UnifiedParameters, 'UnifiedPredictor', UnifiedF
 
     def _subscribe_to_others(self) -> None:
         self._add_input(CameraInfo, 'camera_info', self._on_camera_info)
+        self._gravity = Gravity(self, self._settings.values.gravity_frame)
+        self._add_input(Imu, 'imu', self._gravity.add_imu)
 
     def _other_inputs_awaited(self) -> list[str]:
         if self._camera_infos.latest is None and self._settings.values.default_fov_deg == 0:
@@ -71,6 +78,13 @@ class UnifiedNode(PerceptionNode[UnifiedParameters, 'UnifiedPredictor', UnifiedF
         super()._stop()
         self._camera_infos.clear()
         self._problems.resolve('camera_info')
+        if self._gravity is not None:
+            self._gravity.stop()
+            self._gravity, self._down = None, None
+        self._problems.resolve('gravity')
+
+    def _diagnostic_values(self) -> dict[str, object]:
+        return {'gravity': self._down.source} if self._down else {}
 
     def _perceive(self, frame: UnifiedFrame, topics: list[str]) -> None:
         settings = self._settings.values
@@ -89,10 +103,26 @@ class UnifiedNode(PerceptionNode[UnifiedParameters, 'UnifiedPredictor', UnifiedF
         if topics:
             assert self._predictor is not None  # the worker runs only while the node is active
             prediction = self._predictor(image, camera)
-            outputs = FrameOutputs(header, image, prediction, camera, settings)
+            down = self._find_down(header, topics)
+            outputs = FrameOutputs(header, image, prediction, camera, settings, down)
             # All are made before the first is sent: costmaps need hazards and clearing together.
             for topic, message in [(topic, OUTPUTS[topic].make(outputs)) for topic in topics]:
                 self._outputs[topic].publish(message)
+
+    def _find_down(self, header: Header, topics: list[str]) -> np.ndarray | None:
+        """Return which way is down in the camera's frame, None when no output rests on it."""
+        settings, gravity = self._settings.values, self._gravity
+        by_geometry = settings.hazard_sources != 'class' and 'points/hazards' in topics
+        if gravity is None or not (by_geometry or 'traversability' in topics):
+            self._down = None
+            return None
+        self._down = gravity.down(header, settings.camera_pitch_deg)
+        if self._down.problem:
+            text = f'{self._down.problem}; slopes rest on {self._down.source}'
+            self._problems.report('gravity', WARN, text)
+        else:
+            self._problems.resolve('gravity')
+        return self._down.direction
 
 
 def main(args: list[str] | None = None) -> None:

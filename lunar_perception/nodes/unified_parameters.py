@@ -16,6 +16,7 @@
 
 from dataclasses import dataclass
 
+from lunar_perception.hazards import SOURCES
 from lunar_perception.nodes.parameters import PerceptionParameters, ros_parameter
 from lunar_perception.taxonomy import LUNAR_TERRAIN
 
@@ -61,3 +62,37 @@ class UnifiedParameters(PerceptionParameters):
             LUNAR_TERRAIN.ids_of(self.hazard_classes)
         except ValueError as error:
             raise ValueError(f'hazard_classes: {error}') from None
+    min_hazard_confidence: float = ros_parameter(
+        0.0, 'Points of lower confidence are no hazards by their class.', least=0.0, most=1.0
+    )
+    hazard_sources: str = ros_parameter(
+        'class',
+        'What makes a point a hazard: its class; the geometry of the ground, where a limit of '
+        'slope or step is passed; or either of both.',
+        choices=SOURCES,
+    )
+    min_hazard_points: int = ros_parameter(
+        3,
+        'Hazards are marked in groups of at least this many neighbouring points.',
+        least=1,
+        most=1000,
+    )
+    max_slope_deg: float = ros_parameter(
+        20.0, 'Steepest slope that the rover can stand on, in degrees.', least=1.0, most=89.0
+    )
+    max_step: float = ros_parameter(
+        0.2, 'Highest step that the rover can climb, in metres.', least=0.01, most=10.0
+    )
+    gravity_frame: str = ros_parameter(
+        '',
+        'A TF frame whose z axis points up, such as odom, map or base_link; needs tf2_ros. Empty: '
+        'gravity comes from `imu` or camera_pitch_deg.',
+        fixed=True,
+    )
+    camera_pitch_deg: float = ros_parameter(
+        20.0,
+        'How far the camera looks below the horizon on level ground, in degrees; where TF does '
+        'not say.',
+        least=-90.0,
+        most=90.0,
+    )

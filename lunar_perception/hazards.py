@@ -1,0 +1,104 @@
+# Copyright 2026 lunar_perception contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Which points of one image are hazards: by their class, by the ground's shape, and not alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+from lunar_perception.traversability import LETHAL
+import numpy as np
+
+SOURCES = ('class', 'geometry', 'both')
+
+LINK_M = 0.5
+"""Metres up to which points that are neighbours in the image belong together."""
+
+
+@dataclass(frozen=True)
+class HazardRule:
+    """
+    What makes a point a hazard.
+
+    Attributes:
+        sources: class: it is of one of `classes` (ids), with at least `min_confidence`;
+            geometry: the ground there is lethal; both: either of them.
+        max_range: metres from the camera up to which it counts.
+        min_points: least number of hazards that lie together, itself among them.
+
+    """
+
+    sources: str
+    classes: Sequence[int]
+    min_confidence: float
+    max_range: float
+    min_points: int
+
+    @property
+    def by_class(self) -> bool:
+        return self.sources != 'geometry'
+
+    @property
+    def by_geometry(self) -> bool:
+        return self.sources != 'class'
+
+
+def hazard_mask(
+    points: np.ndarray,
+    label: np.ndarray,
+    confidence: np.ndarray,
+    cost: np.ndarray | None,
+    rule: HazardRule,
+) -> np.ndarray:
+    """
+    Return which points are hazards, (h, w) bool.
+
+    `points` (h, w, 3) metres in the camera's frame, NaN where there is none; `label` and
+    `confidence` (h, w) of the same pixels; `cost` (h, w) as `traversability.assess` returns it,
+    for which a rule by class alone has no use.
+    """
+    hazard = np.zeros(label.shape, bool)
+    if rule.by_class:
+        hazard |= np.isin(label, rule.classes) & (confidence >= rule.min_confidence)
+    if rule.by_geometry:
+        if cost is None:
+            raise ValueError(f'hazards by {rule.sources} need the cost of the ground')
+        hazard |= cost == LETHAL
+    hazard &= np.linalg.norm(points.astype(np.float64), axis=-1) <= rule.max_range
+    return hazard & (group_sizes(hazard, points) >= rule.min_points)
+
+
+def group_sizes(mask: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """
+    Return how many points each one's group has, (h, w) int; 0 where `mask` (h, w) is false.
+
+    Neighbours in a row or column of the image, at most `LINK_M` apart, are of one group.
+    """
+    height, width = mask.shape
+    # Points at even places, the links between them at odd ones: a picture whose parts are groups.
+    picture = np.zeros((2 * height - 1, 2 * width - 1), np.uint8)
+    picture[::2, ::2] = mask
+    picture[1::2, ::2] = mask[:-1] & mask[1:] & _near(points[:-1], points[1:])
+    picture[::2, 1::2] = mask[:, :-1] & mask[:, 1:] & _near(points[:, :-1], points[:, 1:])
+    _, groups = cv2.connectedComponents(picture, connectivity=4)
+    groups = groups[::2, ::2]
+    sizes: np.ndarray = np.bincount(groups[mask], minlength=int(groups.max()) + 1)[groups]
+    return sizes * mask
+
+
+def _near(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return which points are at most `LINK_M` apart; one that is NaN is near to none."""
+    near: np.ndarray = np.einsum('hwc,hwc->hw', a - b, a - b) <= LINK_M**2
+    return near

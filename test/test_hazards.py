@@ -1,0 +1,145 @@
+# Copyright 2026 lunar_perception contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Which points are hazards: class, confidence, range, geometry, and not alone."""
+
+from generated_ground import CAMERA, depth_of, flat, PITCH_DEG, with_crater
+from lunar_perception.hazards import group_sizes, hazard_mask, HazardRule, LINK_M
+from lunar_perception.taxonomy import LUNAR_TERRAIN
+from lunar_perception.traversability import assess, down_from_pitch, LETHAL, Limits
+import numpy as np
+import pytest
+
+REGOLITH, CRATER, ROCK = LUNAR_TERRAIN.ids_of(['regolith', 'crater', 'rock'])
+
+
+def rule(**changes: object) -> HazardRule:
+    return HazardRule(
+        **{
+            'sources': 'class',
+            'classes': (ROCK, CRATER),
+            'min_confidence': 0.0,
+            'max_range': 20.0,
+            'min_points': 3,
+            **changes,
+        }
+    )
+
+
+def plane(height: int = 20, width: int = 30, spacing: float = 0.1) -> np.ndarray:
+    """Return points (h, w, 3) of a wall 4 m ahead, `spacing` metres apart."""
+    y, x = np.indices((height, width)) * spacing
+    return np.stack([x - x.mean(), y - y.mean(), np.full_like(x, 4.0)], -1).astype(np.float32)
+
+
+def patch(rows: slice, columns: slice, value: int = ROCK) -> np.ndarray:
+    label = np.full((20, 30), REGOLITH, np.uint8)
+    label[rows, columns] = value
+    return label
+
+
+def hazards_of(label: np.ndarray, confidence: float = 0.9, **changes: object) -> np.ndarray:
+    sure = np.full(label.shape, confidence, np.float32)
+    return hazard_mask(plane(), label, sure, None, rule(**changes))
+
+
+@pytest.mark.parametrize('count', [1, 2])
+def test_fewer_points_than_the_least_are_no_hazard(count: int) -> None:
+    label = patch(slice(5, 6), slice(7, 7 + count))
+    assert not hazards_of(label).any()
+    assert hazards_of(label, min_points=count).sum() == count
+
+
+def test_a_group_is_kept_whole_and_specks_are_not() -> None:
+    label = patch(slice(5, 8), slice(7, 12))
+    label[15, 20] = label[0, 0] = label[19, 29] = ROCK
+    np.testing.assert_array_equal(hazards_of(label), patch(slice(5, 8), slice(7, 12)) == ROCK)
+
+
+def test_points_that_touch_in_the_image_alone_are_no_group() -> None:
+    """A wrong pixel beside a rock's silhouette lies far behind it, and is not of it."""
+    points = plane()
+    label = patch(slice(5, 8), slice(7, 12))
+    label[6, 12] = ROCK
+    points[6, 12] *= 3.0
+    sure = np.ones(label.shape, np.float32)
+    kept = hazard_mask(points, label, sure, None, rule())
+    assert not kept[6, 12] and kept.sum() == 15
+
+
+def test_group_sizes_are_those_of_the_links() -> None:
+    """Against counting by walking from neighbour to neighbour."""
+    rng = np.random.default_rng(3)
+    points = plane()
+    points[..., 2] += rng.choice([0.0, 0.3, 0.6], points.shape[:2]).astype(np.float32)
+    points[4, 4] = np.nan
+    mask = rng.random(points.shape[:2]) < 0.6
+    sizes = group_sizes(mask, points)
+    for start in zip(*np.nonzero(mask), strict=True):
+        group, to_visit = {start}, [start]
+        while to_visit:
+            i, j = to_visit.pop()
+            for near in ((i - 1, j), (i + 1, j), (i, j - 1), (i, j + 1)):
+                if (
+                    near not in group
+                    and 0 <= near[0] < 20
+                    and 0 <= near[1] < 30
+                    and mask[near]
+                    and np.linalg.norm(points[near] - points[i, j]) <= LINK_M
+                ):
+                    group.add(near)
+                    to_visit.append(near)
+        assert sizes[start] == len(group)
+    assert (sizes[~mask] == 0).all()
+
+
+def test_gates_of_class_confidence_and_range() -> None:
+    label = patch(slice(5, 8), slice(7, 12))
+    assert hazards_of(label, confidence=0.6, min_confidence=0.5).sum() == 15
+    assert not hazards_of(label, confidence=0.4, min_confidence=0.5).any()
+    assert not hazards_of(label, classes=(CRATER,)).any()
+    assert not hazards_of(label, max_range=3.9).any()
+    nothing = np.full((20, 30, 3), np.nan, np.float32)
+    sure = np.ones(label.shape, np.float32)
+    assert not hazard_mask(nothing, label, sure, None, rule(min_points=1)).any()
+
+
+def test_sources_are_class_geometry_or_either() -> None:
+    label, cost = patch(slice(5, 8), slice(7, 12)), np.zeros((20, 30), np.uint8)
+    cost[12:15, 20:25] = LETHAL
+    cost[0:5, 20:25] = LETHAL - 1
+    unsure = np.full(label.shape, 0.1, np.float32)
+
+    def chosen(sources: str, **changes: object) -> np.ndarray:
+        return hazard_mask(plane(), label, unsure, cost, rule(sources=sources, **changes))
+
+    by_class, by_geometry = label == ROCK, cost == LETHAL
+    np.testing.assert_array_equal(chosen('class'), by_class)
+    np.testing.assert_array_equal(chosen('geometry'), by_geometry)
+    np.testing.assert_array_equal(chosen('both'), by_class | by_geometry)
+    # How sure the network is of a class says nothing of the ground's shape.
+    np.testing.assert_array_equal(chosen('both', min_confidence=0.5), by_geometry)
+    with pytest.raises(ValueError, match='cost'):
+        hazard_mask(plane(), label, unsure, None, rule(sources='both'))
+
+
+def test_a_crater_is_a_hazard_by_geometry_though_all_is_called_regolith() -> None:
+    for surface, expected in ((with_crater(6.0, 2.0, 0.9, rim=0.2), True), (flat, False)):
+        points = CAMERA.back_project(depth_of(surface))
+        cost = assess(points, down_from_pitch(PITCH_DEG), Limits()).cost
+        label = np.full(cost.shape, REGOLITH, np.uint8)
+        sure = np.ones(cost.shape, np.float32)
+        for sources in ('class', 'geometry'):
+            marked = hazard_mask(points, label, sure, cost, rule(sources=sources))
+            assert marked.any() == (expected and sources == 'geometry')
