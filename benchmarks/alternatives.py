@@ -98,9 +98,9 @@ def our_programs(
     about, programs = {}, {}
     for name, predictor in (('default', default), ('eager', eager), ('sam-vision-model', theirs)):
         about[name] = {
-            'backend': predictor.backend.name,
-            'parameters_millions': parameters_millions(eager.model),
             'labels_as_eager': float((predictor(image).label == eager(image).label).mean()),
+            'parameters_millions': parameters_millions(eager.model),
+            'backend': predictor.backend,
         }
         programs[name] = partial(labels_and_depth, predictor, image)
     return programs, about

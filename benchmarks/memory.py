@@ -23,7 +23,6 @@ It tells of leaks, which do not depend on the network's size. What the shipped n
 taken from a process that loads it, predicts a few times and does nothing else.
 """
 
-from collections.abc import Sequence
 import json
 from pathlib import Path
 import subprocess
@@ -32,6 +31,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.client import CameraClient
+from benchmarks.figures import growth
 from benchmarks.process import memory_mib
 from benchmarks.record import write_record
 from benchmarks.setting import arguments, camera_image, prepare, SIDE
@@ -115,13 +115,6 @@ def follow(node: NodeProcess, frames: int) -> dict[str, Any]:
         'memory_mib_by_frames': rows,
         'last_over_a_tenth': round(growth(rows), 4),
     }
-
-
-def growth(rows: Sequence[tuple[int, float]]) -> float:
-    """Return the memory after all frames over that after the first tenth of them."""
-    frames, last = rows[-1]
-    early = next(mib for number, mib in rows if number >= frames / 10)
-    return last / early
 
 
 def save_tiny_network(folder: Path) -> Path:

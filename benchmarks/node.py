@@ -24,12 +24,12 @@ outputs while images come at a fixed rate. The node is a process of its own with
 parameters; images go in and outputs come back over DDS on this machine.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.client import CameraClient, Stream
+from benchmarks.figures import ALLOWED_LOSS, highest_rate
 from benchmarks.fixed_outputs import MAIN_TOPICS
 from benchmarks.process import cpu_seconds, memory_mib
 from benchmarks.record import write_record
@@ -39,8 +39,6 @@ from lunar_perception.commands.node_process import NodeProcess
 from lunar_perception.timing import percentile, spread
 import numpy as np
 
-ALLOWED_LOSS = 0.05
-TRIALS = 6
 TRIAL_S = 4.0
 TRIAL_FRAMES = 24
 """A trial lasts `TRIAL_S` seconds, or so many frames if that takes longer."""
@@ -96,29 +94,6 @@ def measure(node: NodeProcess, side: int, rates: list[float], repeats: int) -> d
 def trial(client: CameraClient, rate: float) -> Stream:
     """Send images at `rate` for as long as a trial lasts."""
     return client.stream(rate, max(TRIAL_S, TRIAL_FRAMES / rate))
-
-
-def highest_rate(loss_at: Callable[[float], float], start: float, trials: int = TRIALS) -> float:
-    """
-    Return the highest rate in Hz that was seen to lose at most `ALLOWED_LOSS` of its frames.
-
-    `loss_at` tries a rate and tells which share was lost. The search goes up from `start` by
-    half, or down by a third, until it has a rate that holds and one that does not, and halves
-    what lies between them; 0 when no rate of all `trials` holds.
-    """
-    holds, fails, rate = 0.0, float('inf'), start
-    for _ in range(trials):
-        if loss_at(rate) <= ALLOWED_LOSS:
-            holds = max(holds, rate)
-        else:
-            fails = min(fails, rate)
-        if fails == float('inf'):
-            rate = holds * 1.5
-        elif holds == 0:
-            rate = fails / 1.5
-        else:
-            rate = (holds + fails) / 2
-    return holds
 
 
 def fixed_rate(stream: Stream) -> dict[str, Any]:

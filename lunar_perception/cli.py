@@ -184,7 +184,7 @@ def parser() -> ArgumentParser:
     )
     bench = add('bench', 'time the shipped network on this machine, stage by stage')
     bench.add_argument(
-        '--output', type=Path, metavar='JSON', help='where the figures go, with hardware and versions'
+        '--output', type=Path, metavar='JSON', help='where the figures and their origin go'
     )
     add_bag_commands(add('bag', 'convert a LuSNAR scene to a ROS 2 bag, or play a bag'))
     return root

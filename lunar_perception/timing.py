@@ -38,7 +38,9 @@ def run_in_turn(
     """
     times: dict[str, list[float]] = {name: [] for name in programs}
     for number in range(-warm_ups, repeats):
-        names = list(programs) if number % 2 == 0 else list(reversed(programs))
+        names = list(programs)
+        if number % 2:
+            names.reverse()
         for name in names:
             synchronise()
             start = perf_counter()
