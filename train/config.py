@@ -285,6 +285,12 @@ def load_config(kind: type[T], path: Path) -> T:
     return filled
 
 
+def config_from_dict(kind: type[T], values: dict[str, Any]) -> T:
+    """Return `kind` from what a run's config.json holds; ValueError names a key that is wrong."""
+    filled: T = _fill(kind, values, '')
+    return filled
+
+
 def _read(path: Path) -> Any:
     try:
         values = yaml.safe_load(path.read_text()) or {}

@@ -26,12 +26,10 @@ averages and moments (FSDP2): such tensors are DTensors, which `whole` and `loca
 
 from datetime import timedelta
 import os
+from typing import Any
 
 import torch
 from torch import distributed, nn, Tensor
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.nn.functional import all_gather, all_reduce
-from torch.distributed.tensor import distribute_tensor, DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 PATIENCE = timedelta(hours=2)
@@ -102,9 +100,32 @@ def gathered(value: Tensor) -> Tensor:
     """
     Return the batch of all processes, joined along the first axis, from this one's part.
 
-    Gradients flow back to every process's part; all parts must have one shape.
+    All parts must have one shape. A loss of the whole, which every process then computes alike,
+    has in each process the gradient of its own part, times the number of processes: averaging
+    divides by that again.
     """
-    return torch.cat(all_gather(value)) if processes() > 1 else value
+    count = processes()
+    if count == 1:
+        return value
+    parts = [torch.empty_like(value) for _ in range(count)]
+    distributed.all_gather(parts, value.detach().contiguous())
+    parts[rank()] = value
+    if value.is_floating_point():
+        parts[rank()] = value + (count - 1) * (value - value.detach())
+    return torch.cat(parts)
+
+
+class _Mean(torch.autograd.Function):
+    """The mean over the processes of values that each has its own of, with gradients."""
+
+    @staticmethod
+    def forward(context: Any, value: Tensor) -> Tensor:
+        return mean_over_processes(value)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        # Every process's loss depends on every process's value.
+        return mean_over_processes(gradient)
 
 
 class SharedBatchNorm(nn.BatchNorm2d):
@@ -114,9 +135,9 @@ class SharedBatchNorm(nn.BatchNorm2d):
         if not self.training or processes() == 1:
             return super().forward(x)
         axes = (0, 2, 3)
-        mean = all_reduce(x.float().mean(axes)) / processes()
+        mean = _Mean.apply(x.float().mean(axes))
         centred = x.float() - mean[:, None, None]
-        variance = all_reduce(centred.square().mean(axes)) / processes()
+        variance = _Mean.apply(centred.square().mean(axes))
         with torch.no_grad():
             count = x.numel() // x.shape[1] * processes()
             unbiased = variance * (count / max(count - 1, 1))
@@ -142,6 +163,9 @@ def shard_weights(model: nn.Module) -> None:
     The transformer's MLPs, two thirds of its weights, are gathered one by one; the rest together,
     as the encoder reads its blocks' position tables outside of the blocks.
     """
+    # Imported late, here and below: it takes seconds, and few runs need it.
+    from torch.distributed.fsdp import fully_shard
+
     encoder = getattr(model, 'encoder', None)
     for block in getattr(encoder, 'blocks', ()):
         fully_shard(block.mlp)
@@ -157,16 +181,22 @@ def synchronised(module: nn.Module, *, sharded: bool) -> nn.Module:
 
 def whole(tensor: Tensor) -> Tensor:
     """Return all of a tensor that may be split; every process must ask."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if _is_split(tensor) else tensor
 
 
 def local(tensor: Tensor) -> Tensor:
     """Return this process's part of a tensor that may be split, sharing its memory."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return tensor.to_local() if _is_split(tensor) else tensor
 
 
 def split_like(value: Tensor, model: Tensor) -> Tensor:
     """Return the whole tensor `value` split as `model` is, if it is."""
-    if isinstance(model, DTensor) and value.shape == model.shape:
+    if _is_split(model) and value.shape == model.shape:
+        from torch.distributed.tensor import distribute_tensor
+
         return distribute_tensor(value.to(model.device), model.device_mesh, model.placements)
     return value
+
+
+def _is_split(tensor: Tensor) -> bool:
+    return hasattr(tensor, 'full_tensor')

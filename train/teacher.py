@@ -138,7 +138,7 @@ def teacher_maps(
             maps = np.lib.format.open_memmap(building / 'maps.npy', 'w+', np.float16, shape)
             bar = tqdm(range(len(frames)), "the teacher's maps", unit='frame')
             for i, depth in zip(
-                bar, _run(teacher, frames, range(len(frames)), device), strict=True
+                bar, teacher_answers(teacher, frames, range(len(frames)), device), strict=True
             ):
                 maps[i] = depth
             maps.flush()
@@ -161,7 +161,7 @@ def teacher_sign(
     places = np.linspace(0, len(indices) - 1, min(SIGN_FRAMES, len(indices))).round().astype(int)
     chosen = indices[places]
     found: dict[str, list[float]] = {'depth': [], 'inverse_depth': []}
-    for i, answer in zip(chosen, _run(teacher, frames, chosen, device), strict=True):
+    for i, answer in zip(chosen, teacher_answers(teacher, frames, chosen, device), strict=True):
         truth = torch.from_numpy(frames.depth[i].astype(np.float32))
         valid = valid_depth(truth).numpy()
         depth, said = truth.numpy()[valid].astype(float), answer[valid].astype(float)
@@ -194,10 +194,10 @@ def check_sign(sign: dict[str, float], config: TeacherConfig) -> str:
     return line
 
 
-def _run(
+def teacher_answers(
     teacher: Teacher, frames: Frames, indices: np.ndarray | range, device: torch.device
 ) -> Iterator[np.ndarray]:
-    """Yield the teacher's (S, S) float32 map of each frame."""
+    """Yield what the teacher says of each frame, (S, S) float32."""
     for i in indices:
         image = (frames.image[i].astype(np.float32) / 255 - IMAGENET_MEAN) / IMAGENET_STD
         pixels = torch.from_numpy(image).permute(2, 0, 1)[None]

@@ -17,7 +17,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from lunar_perception.atomic import write_json
 from lunar_perception.models import UnifiedConfig, UnifiedModel
@@ -38,7 +38,9 @@ from train.losses import upsample_to
 from train.networks import build_network, CONFIGS, load_encoder, load_network
 from train.objective import class_weights, depth_terms, label_terms
 from train.setting import prepare, Setting
-from train.teacher import check_sign, Teacher, teacher_maps, teacher_sign
+
+if TYPE_CHECKING:
+    from train.teacher import Teacher
 
 PRIOR = 'position_prior.png'
 CALIBRATION_FRAMES = 200
@@ -117,8 +119,11 @@ def train_unified(
 
 def _load_teacher(
     config: TeacherConfig, setting: Setting, output: Path
-) -> tuple[Teacher | None, np.ndarray | None]:
+) -> tuple['Teacher | None', np.ndarray | None]:
     """Return the teacher, to be asked at every step, or its maps of all frames."""
+    # Imported late: transformers' registry of networks takes seconds to load.
+    from train.teacher import check_sign, Teacher, teacher_maps, teacher_sign
+
     teacher = Teacher.load(str(config.model), download=config.download).to(setting.device)
     sign = teacher_sign(teacher, setting.frames, setting.train, setting.device)
     line = check_sign(sign, config)
@@ -139,7 +144,7 @@ def make_loss(
     max_depth: float,
     device: torch.device,
     teacher_config: TeacherConfig | None = None,
-    teacher: Teacher | None = None,
+    teacher: 'Teacher | None' = None,
 ) -> Callable[[UnifiedModel, Batch], dict[str, Tensor]]:
     """
     Return the function that runs the network on a batch and gives its loss term by term.
