@@ -17,6 +17,7 @@
 from array import array
 from collections import defaultdict
 from collections.abc import Callable
+import os
 from threading import Event, Thread
 from time import monotonic
 from types import SimpleNamespace
@@ -27,33 +28,61 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from lunar_perception.camera import PinholeCamera
+from lunar_perception.commands.local_dds import FAST_DDS_PROFILE
+from lunar_perception.nodes import diagnostics, perception_node
 from lunar_perception.nodes.unified_node import UnifiedNode
 import numpy as np
+import pytest
 from rcl_interfaces.msg import Log
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
+from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 HEIGHT, WIDTH = 6, 9
 RELIABLE = QoSProfile(depth=100)
+CONFIGURE, ACTIVATE = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE
+DEACTIVATE, CLEANUP = Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP
+
+
+def keep_to_itself(patch: pytest.MonkeyPatch, domain: int) -> None:
+    """Keep to a domain of the test's own; let diagnostics and log lines come at once."""
+    patch.setenv('ROS_DOMAIN_ID', str(1 + (os.getpid() + domain) % 100))
+    patch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    patch.setenv('FASTRTPS_DEFAULT_PROFILES_FILE', str(FAST_DDS_PROFILE))
+    patch.setattr(perception_node, 'DIAGNOSTICS_PERIOD_S', 0.05)
+    patch.setattr(diagnostics, 'LOG_CHANGE_S', 0.0)
 
 
 class FakeNetwork:
     """
     Stands in for a predictor: sees class r % 5 in red r, and depth fx metres.
 
-    Close `gate` to hold it in a frame; `seen` has the red of each frame that it took.
+    Close `gate` to hold it in a frame; `seen` has the red of each frame that it took. Close
+    `loading_gate` to hold `load`.
     """
 
+    device, precision = SimpleNamespace(type='fake'), 'fake'
+
     def __init__(self) -> None:
-        self.gate = Event()
+        self.gate, self.loading_gate = Event(), Event()
         self.gate.set()
-        self.taken = Event()
+        self.loading_gate.set()
+        self.taken, self.loading = Event(), Event()
         self.seen: list[int] = []
+        self.damaged = False
+
+    def load(self, _: object) -> 'FakeNetwork':
+        """Stand in for `load_predictor`; ValueError while it is `damaged`."""
+        self.loading.set()
+        assert self.loading_gate.wait(TIMEOUT_S)
+        if self.damaged:
+            raise ValueError('the weights are damaged')
+        return self
 
     def __call__(self, image: np.ndarray, camera: PinholeCamera | None) -> SimpleNamespace:
         self.seen.append(int(image[0, 0, 0]))
@@ -153,11 +182,16 @@ class InProcess:
 
         return self.until(fitting, 'fitting diagnostics')
 
+    def request(self, transition: int) -> Future:
+        """Ask for a transition, and leave the answer to come."""
+        return self._transitions.call_async(
+            ChangeState.Request(transition=Transition(id=transition))
+        )
+
     def change_state(self, *transitions: int) -> bool:
         """Ask for transitions, one after the other; return whether all succeeded."""
         for transition in transitions:
-            request = ChangeState.Request(transition=Transition(id=transition))
-            future = self._transitions.call_async(request)
+            future = self.request(transition)
             self.until(future.done, 'an answer to change_state')
             if not future.result().success:
                 return False
@@ -239,3 +273,18 @@ def values_of(message: Image) -> set[float]:
     """Return the different values in an output image."""
     dtype = {'mono8': np.uint8, '32FC1': np.float32}[message.encoding]
     return set(np.unique(np.frombuffer(message.data, dtype)).tolist())
+
+
+def frames_until_right(ros: InProcess, red: int, fx: float) -> int:
+    """Return how many good frames it takes until label and depth of one are right."""
+    for frame in (1, 2, 3):
+        message = image_of(red)
+        ros.send(message, info_of(fx))
+        try:
+            label = ros.answer('label', message.header, timeout=2.0)
+            depth = ros.answer('depth', message.header, timeout=2.0)
+        except AssertionError:
+            continue
+        if (values_of(label), values_of(depth)) == ({red % 5}, {fx}):
+            return frame
+    raise AssertionError('the outputs did not become right again')
