@@ -21,6 +21,7 @@ from typing import Any
 
 import cv2
 from lunar_perception.camera import LUSNAR_CAMERA, PinholeCamera
+from lunar_perception.inference.backends.runner import NetworkRunner
 from lunar_perception.models import UnifiedConfig, UnifiedModel, UnifiedOutput
 from lunar_perception.taxonomy import SKY
 import numpy as np
@@ -30,9 +31,6 @@ from torch.nn import functional as F
 
 SHIPPED_WEIGHTS = Path(__file__).resolve().parents[1] / 'weights' / 'rover'
 """The checkpoint folder inside the package that is loaded when no other is named."""
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
@@ -130,21 +128,29 @@ class UnifiedPredictor:
     """
 
     def __init__(
-        self, model: UnifiedModel, *, device: str = 'auto', precision: str = 'auto'
+        self,
+        model: UnifiedModel,
+        *,
+        device: str = 'auto',
+        precision: str = 'auto',
+        backend: str = 'torch',
     ) -> None:
         """
         Take a network onto a device.
 
         `device` is 'auto' (CUDA where there is one), 'cpu', 'cuda' or 'cuda:<n>'; `precision`
-        'auto' (bf16 on CUDA, fp32 on the CPU), 'fp32', 'bf16' or 'fp16'. Raises ValueError for
-        any other, and for a device that this machine lacks.
+        'auto' (bf16 on CUDA, fp32 on the CPU), 'fp32', 'bf16' or 'fp16'; `backend` 'auto' (the
+        fastest that is installed and agrees with torch) or one of BACKENDS, which all but torch
+        keep a copy of the weights. Raises ValueError for any other, and for a device that this
+        machine lacks.
         """
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
-        self.model = model.to(self.device).eval()
+        self._runner = NetworkRunner(
+            model, device=self.device, precision=self.precision, backend=backend
+        )
+        self.model = model
         self.config = model.config
-        self._mean = 255 * torch.tensor(IMAGENET_MEAN, device=self.device).view(1, 3, 1, 1)
-        self._std = 255 * torch.tensor(IMAGENET_STD, device=self.device).view(1, 3, 1, 1)
 
     @classmethod
     def from_pretrained(
@@ -153,19 +159,30 @@ class UnifiedPredictor:
         *,
         device: str = 'auto',
         precision: str = 'auto',
+        backend: str = 'auto',
         download: bool = False,
     ) -> 'UnifiedPredictor':
         """
         Load a checkpoint: a folder, a Hub id, or None for the weights that ship with the package.
 
         A Hub id is fetched only with `download`. Raises OSError when the checkpoint is not found,
-        ValueError when it is damaged, pickled or not of one piece, and for a bad device or
-        precision.
+        ValueError when it is damaged, pickled or not of one piece, and for a bad device, precision
+        or backend.
         """
         choose_precision(precision, choose_device(device))
         source = SHIPPED_WEIGHTS if model is None else model
         network = UnifiedModel.from_pretrained(source, download=download)
-        return cls(network, device=device, precision=precision)
+        return cls(network, device=device, precision=precision, backend=backend)
+
+    @property
+    def backend(self) -> str:
+        """What runs the network; 'auto' as long as nothing was predicted."""
+        return self._runner.backend
+
+    @property
+    def refusals(self) -> dict[str, str]:
+        """Why backends that were tried are not used, by name."""
+        return self._runner.refusals
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
         """
@@ -186,8 +203,10 @@ class UnifiedPredictor:
         Predict for one image.
 
         `image` is (H, W, 3) uint8 RGB, `camera` the camera that took it; None stands for one with
-        LuSNAR's field of view. Raises ValueError for another shape or dtype, and for a camera of
-        another size than the image's.
+        LuSNAR's field of view. On CUDA the network may still be running when this returns; the
+        prediction's arrays wait for it. Raises ValueError for another shape or dtype, and for a
+        camera of another size than the image's; BackendError or BackendRefusedError where the
+        chosen backend can not be used.
         """
         check_image(image)
         height, width = image.shape[:2]
@@ -199,8 +218,7 @@ class UnifiedPredictor:
                     f'the image of {width}×{height}'
                 )
             focal = camera.fx / camera.width
-        with torch.inference_mode():
-            output = self._run(self._resize(image))
+        output = UnifiedOutput(*self._runner(self._resize(image)))
         return Prediction(
             output, (height, width), focal / self.config.canonical_focal, self.config
         )
@@ -217,14 +235,6 @@ class UnifiedPredictor:
         shrinks = height * width < image.shape[0] * image.shape[1]
         mode = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         return cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=mode)
-
-    def _run(self, image: np.ndarray) -> UnifiedOutput:
-        """Run the network on an image of the network's size."""
-        pixels = torch.from_numpy(image).to(self.device).permute(2, 0, 1)[None]
-        normalised = (pixels.float() - self._mean) / self._std
-        lower = self.precision != torch.float32
-        with torch.autocast(self.device.type, self.precision, enabled=lower):
-            return self.model(normalised)
 
 
 def choose_device(name: str) -> torch.device:

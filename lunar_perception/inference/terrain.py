@@ -19,13 +19,8 @@ from functools import cached_property
 from pathlib import Path
 
 import cv2
-from lunar_perception.inference.predictor import (
-    check_image,
-    choose_device,
-    choose_precision,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-)
+from lunar_perception.inference.backends.pixel_network import IMAGENET_MEAN, IMAGENET_STD
+from lunar_perception.inference.predictor import check_image, choose_device, choose_precision
 from lunar_perception.models.terrain import TerrainModel, TerrainOutput
 from lunar_perception.taxonomy import HIRISE_LANDMARKS, Taxonomy
 import numpy as np

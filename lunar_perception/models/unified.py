@@ -199,7 +199,7 @@ class UnifiedOutput(NamedTuple):
 
     label_logits: Tensor
     depth: Tensor
-    depth_log_scale: Tensor | None
+    depth_log_scale: Tensor | None = None
 
 
 class UnifiedModel(CheckpointedModel):

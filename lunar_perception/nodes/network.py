@@ -19,6 +19,7 @@ from concurrent.futures import Future
 from threading import Thread
 from typing import Protocol, TYPE_CHECKING, TypeVar
 
+from lunar_perception.camera import LUSNAR_CAMERA
 from lunar_perception.nodes.unified_parameters import UnifiedParameters
 
 if TYPE_CHECKING:  # importing torch takes seconds, and topics are to be advertised before
@@ -39,9 +40,15 @@ def load_predictor(parameters: UnifiedParameters) -> 'UnifiedPredictor':
     """Load the network that the parameters name; OSError or ValueError says why not."""
     from lunar_perception.inference.predictor import UnifiedPredictor
 
-    return UnifiedPredictor.from_pretrained(
-        parameters.model or None, device=parameters.device, precision=parameters.precision
+    predictor = UnifiedPredictor.from_pretrained(
+        parameters.model or None,
+        device=parameters.device,
+        precision=parameters.precision,
+        backend=parameters.backend,
     )
+    # A backend makes ready for one size at a time: the one that most cameras' images get.
+    predictor.warm_up(LUSNAR_CAMERA.height, LUSNAR_CAMERA.width)
+    return predictor
 
 
 def start_loading(load: Callable[[], Loaded]) -> Future[Loaded]:
@@ -65,8 +72,10 @@ def network_values(predictor: Predictor) -> dict[str, str]:
     values = {
         'device': str(predictor.device),
         'precision': str(predictor.precision).removeprefix('torch.'),
-        'backend': 'torch',
+        'backend': getattr(predictor, 'backend', 'torch'),
     }
+    for name, reason in getattr(predictor, 'refusals', {}).items():
+        values[f'backend_refused_{name}'] = reason
     if predictor.device.type == 'cuda':
         values['device'] += f' ({torch.cuda.get_device_name(predictor.device)})'
         allocated = torch.cuda.memory_allocated(predictor.device)

@@ -1,0 +1,439 @@
+# Copyright 2026 lunar_perception contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Backends: they agree with torch, are refused where they do not, cache, and are bounded."""
+
+import logging
+import os
+from pathlib import Path
+import subprocess
+import sys
+from typing import NamedTuple
+
+from lunar_perception.inference.backends import (
+    AUTO_ORDER,
+    BackendError,
+    BackendRefusedError,
+    BACKENDS,
+    CHOICES,
+    NetworkRunner,
+    PixelNetwork,
+    registry,
+    runner,
+)
+from lunar_perception.inference.backends.agreement import check_agreement
+from lunar_perception.inference.backends.agreement import test_picture as picture
+from lunar_perception.inference.backends.cache import cache_folder, cached, fingerprint
+from lunar_perception.inference.predictor import UnifiedPredictor
+from lunar_perception.models import UnifiedModel
+import numpy as np
+import pytest
+from tiny_network import save_tiny_network
+import torch
+from torch import nn, Tensor
+
+torch.set_num_threads(1)  # tiny tensors: threads would only wait for one another
+
+CPU = torch.device('cpu')
+SIZE = (64, 96)
+
+
+@pytest.fixture(scope='module')
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_network(tmp_path_factory.mktemp('checkpoint') / 'tiny')
+
+
+@pytest.fixture(scope='module')
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp('cache')
+
+
+@pytest.fixture(autouse=True)
+def _cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('XDG_CACHE_HOME', str(shared_cache))
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    return cache_folder()
+
+
+@pytest.fixture
+def model(tiny: Path) -> UnifiedModel:
+    return UnifiedModel.from_pretrained(tiny)
+
+
+def run(model: nn.Module, backend: str, image: np.ndarray) -> tuple[Tensor, ...]:
+    engine = NetworkRunner(model, device=CPU, backend=backend)
+    outputs = engine(image)
+    assert engine.backend == backend
+    return outputs
+
+
+@pytest.mark.parametrize('backend', ['onnxruntime', 'openvino'])
+@pytest.mark.parametrize('size', [(64, 64), (48, 80)])
+def test_a_backend_says_what_torch_says(
+    model: UnifiedModel, backend: str, size: tuple[int, int]
+) -> None:
+    pytest.importorskip(backend)
+    rng = np.random.default_rng(1)
+    for image in (picture(*size), rng.integers(0, 256, (*size, 3), dtype=np.uint8)):
+        outputs, truths = run(model, backend, image), run(model, 'torch', image)
+        assert len(outputs) == len(truths) == 3
+        assert len(truths[0].argmax(1).unique()) > 1
+        for output, truth in zip(outputs, truths, strict=True):
+            assert output.dtype == torch.float32
+            torch.testing.assert_close(output, truth, rtol=1e-3, atol=1e-3)
+
+
+def test_torch_compile_says_what_torch_says(model: UnifiedModel) -> None:
+    image = picture(*SIZE)
+    outputs, truths = run(model, 'compile', image), run(model, 'torch', image)
+    for output, truth in zip(outputs, truths, strict=True):
+        torch.testing.assert_close(output, truth, rtol=1e-3, atol=1e-3)
+
+
+def test_results_are_the_callers_to_keep(model: UnifiedModel) -> None:
+    for backend in ('onnxruntime', 'openvino'):
+        pytest.importorskip(backend)
+        engine = NetworkRunner(model, device=CPU, backend=backend)
+        first = engine(picture(64, 64))
+        before = [x.clone() for x in first]
+        engine(np.zeros((64, 64, 3), np.uint8))
+        for kept, truth in zip(first, before, strict=True):
+            torch.testing.assert_close(kept, truth, rtol=0, atol=0)
+
+
+class Output(NamedTuple):
+    class_logits: Tensor
+    features: Tensor
+    more: Tensor | None = None
+
+
+class Classifier(nn.Module):
+    """A network of another kind: logits of the whole image, and a map of features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 3, stride=4)
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, images: Tensor) -> Output:
+        features = self.convolution(images)
+        return Output(self.linear(features.mean((2, 3))), features)
+
+
+@pytest.mark.parametrize('backend', ['onnxruntime', 'openvino'])
+def test_any_network_is_served(backend: str) -> None:
+    pytest.importorskip(backend)
+    torch.manual_seed(0)
+    network = Classifier()
+    image = picture(32, 48)
+    truths, outputs = run(network, 'torch', image), run(network, backend, image)
+    assert [x.shape for x in outputs] == [(1, 3), (1, 4, 8, 12)]
+    for output, truth in zip(outputs, truths, strict=True):
+        torch.testing.assert_close(output, truth, rtol=1e-3, atol=1e-4)
+
+
+def test_pixels_are_normalised_as_imagenets(model: UnifiedModel) -> None:
+    image = picture(64, 64)
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    normalised = ((image / 255 - mean) / std).transpose(2, 0, 1)[None].astype(np.float32)
+    with torch.inference_mode():
+        truth = model(torch.from_numpy(normalised))
+        outputs = PixelNetwork(model)(torch.from_numpy(image)[None])
+    for output, expected in zip(outputs, truth, strict=True):
+        torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-4)
+
+
+def liar(factor: float) -> object:
+    """Return a backend whose depth is wrong by a factor."""
+
+    def open_session(job: registry.Job) -> registry.Session:
+        def session(pixels: Tensor) -> tuple[Tensor, ...]:
+            logits, depth, scale = job.network(pixels)
+            return logits, depth * factor, scale
+
+        return session
+
+    return open_session
+
+
+def broken(job: registry.Job) -> registry.Session:
+    raise OSError('libfast.so: cannot open shared object file\nsecond line')
+
+
+def absent(job: registry.Job) -> registry.Session:
+    raise BackendError('it is not installed')
+
+
+def test_one_that_disagrees_is_refused_with_the_figures(
+    model: UnifiedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BACKENDS, 'onnxruntime', liar(1.009))
+    NetworkRunner(model, device=CPU, backend='onnxruntime').prepare(*SIZE)
+    monkeypatch.setitem(BACKENDS, 'onnxruntime', liar(1.02))
+    with pytest.raises(BackendRefusedError, match=r"'onnxruntime'.*depth differs by up to 2 %"):
+        NetworkRunner(model, device=CPU, backend='onnxruntime').prepare(*SIZE)
+
+
+def test_auto_takes_the_next_and_says_why(
+    model: UnifiedModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(AUTO_ORDER, 'cpu', ('int8', 'onnxruntime', 'openvino', 'torch'))
+    monkeypatch.setitem(BACKENDS, 'int8', absent)
+    monkeypatch.setitem(BACKENDS, 'onnxruntime', broken)
+    monkeypatch.setitem(BACKENDS, 'openvino', liar(2.0))
+    engine = NetworkRunner(model, device=CPU)
+    assert engine.backend == 'auto'
+    outputs = engine(picture(*SIZE))
+    assert engine.backend == 'torch'
+    for output, truth in zip(outputs, run(model, 'torch', picture(*SIZE)), strict=True):
+        torch.testing.assert_close(output, truth)
+    assert engine.refusals['int8'] == 'it is not installed'
+    assert 'libfast.so' in engine.refusals['onnxruntime']
+    assert 'second line' not in engine.refusals['onnxruntime']
+    assert 'depth differs by up to 1e+02 %' in engine.refusals['openvino']
+    warned = [x.getMessage() for x in caplog.records if x.levelno >= logging.WARNING]
+    assert len(warned) == 2  # what is not installed is no fault
+    assert "'onnxruntime'" in warned[0]
+    assert "'openvino'" in warned[1]
+
+
+def test_the_gate_holds_labels_depth_scale_and_all_else() -> None:
+    logits = torch.zeros(1, 3, 100, 100)
+    logits[:, 1] = 1
+    depth, scale = torch.full((1, 1, 100, 100), 5.0), torch.zeros(1, 1, 100, 100)
+    names = ('label_logits', 'depth', 'depth_log_scale')
+    text = check_agreement(names, (logits, depth, scale), (logits, 1.005 * depth, scale))
+    assert '100.000% of label_logits' in text
+
+    def refused(*outputs: Tensor) -> str:
+        with pytest.raises(BackendRefusedError) as refusal:
+            check_agreement(names, (logits, depth, scale), outputs)
+        return str(refusal.value)
+
+    swapped = logits.clone()
+    swapped[:, 0, :, 0] = 2  # 1 % of the pixels
+    assert '99.000% of label_logits' in refused(swapped, depth, scale)
+    assert 'depth_log_scale differs by up to 2 %' in refused(logits, depth, scale + 0.02)
+    far = depth.clone()
+    far[0, 0, 3, 4] = torch.nan
+    assert 'depth is not finite' in refused(logits, far, scale)
+    assert 'shapes' in refused(logits, depth[..., :50], scale)
+    features = torch.linspace(-1, 1, 50)[None]
+    check_agreement(('features',), (features,), (features + 0.005,))
+    with pytest.raises(BackendRefusedError):
+        check_agreement(('features',), (features,), (features + 0.05,))
+
+
+def test_unknown_and_unfit_backends_are_refused(model: UnifiedModel) -> None:
+    with pytest.raises(ValueError, match=r"unknown backend 'tpu'; choose auto, torch"):
+        NetworkRunner(model, device=CPU, backend='tpu')
+    with pytest.raises(BackendError, match='TensorRT needs a CUDA device'):
+        NetworkRunner(model, device=CPU, backend='tensorrt').prepare(*SIZE)
+    for backend in ('onnxruntime', 'openvino'):
+        pytest.importorskip(backend)
+        lower = NetworkRunner(model, device=CPU, precision=torch.bfloat16, backend=backend)
+        with pytest.raises(BackendError, match='choose precision fp32'):
+            lower.prepare(*SIZE)
+    # Auto, though, runs whatever precision torch can.
+    lower = NetworkRunner(model, device=CPU, precision=torch.bfloat16)
+    assert all(x.dtype == torch.float32 for x in lower(picture(*SIZE)))
+    assert lower.backend == 'torch'
+
+
+def test_what_was_exported_is_used_again_and_never_half_written(
+    tiny: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip('onnxruntime')
+    image = picture(*SIZE)
+    first = run(UnifiedModel.from_pretrained(tiny), 'onnxruntime', image)
+    assert {path.suffix for path in empty_cache.iterdir()} == {'.onnx', '.safetensors'}
+    assert empty_cache.stat().st_mode & 0o077 == 0
+    stamps = {path: path.stat().st_ino for path in empty_cache.iterdir()}
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError('exported again')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.onnx, 'export', refuse)
+        again = run(UnifiedModel.from_pretrained(tiny), 'onnxruntime', image)
+    for one, other in zip(first, again, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert {path: path.stat().st_ino for path in empty_cache.iterdir()} == stamps
+
+    # A file that was damaged since is made anew.
+    (file,) = empty_cache.glob('*.onnx')
+    file.write_bytes(b'not a network')
+    run(UnifiedModel.from_pretrained(tiny), 'onnxruntime', image)
+    assert file.stat().st_size > 1000
+
+    # Other weights, another file.
+    other = UnifiedModel.from_pretrained(tiny)
+    with torch.no_grad():
+        other.encoder.pos_embed += 0.1
+    run(other, 'onnxruntime', image)
+    assert len(list(empty_cache.glob('*.onnx'))) == 2
+
+
+def test_a_cache_that_cannot_be_written_costs_speed_only(
+    model: UnifiedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / 'file').write_text('')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
+    engine = NetworkRunner(model, device=CPU)
+    engine(picture(*SIZE))
+    assert engine.backend == 'torch'
+    assert 'file' in engine.refusals['onnxruntime']
+
+
+def test_an_interrupted_write_leaves_nothing(empty_cache: Path) -> None:
+    def fail(path: Path) -> None:
+        path.write_bytes(b'half')
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cached('name.onnx', fail)
+    assert list(empty_cache.iterdir()) == []
+
+
+def test_the_cache_does_not_grow_without_end(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lunar_perception.inference.backends.cache as cache
+
+    monkeypatch.setattr(cache, 'KEPT_BYTES', 250)
+    for i in range(5):
+        cached(f'{i}.onnx', lambda path: path.write_bytes(bytes(100)))
+        cached('0.onnx', lambda path: path.write_bytes(bytes(100)))  # used again and again
+    assert sorted(path.name for path in empty_cache.iterdir()) == ['0.onnx', '4.onnx']
+
+
+def test_the_fingerprint_tells_weights_shapes_and_details_apart() -> None:
+    torch.manual_seed(0)
+    network = Classifier()
+    name = fingerprint(network, 'fp32')
+    assert name == fingerprint(network, 'fp32')
+    assert name != fingerprint(network, 'bf16')
+    with torch.no_grad():
+        network.linear.bias[0] += 1
+    assert name != fingerprint(network, 'fp32')
+
+
+def test_sizes_are_bounded(model: UnifiedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+
+    def open_session(job: registry.Job) -> registry.Session:
+        opened.append(job.size)
+        return job.network
+
+    monkeypatch.setitem(BACKENDS, 'onnxruntime', open_session)
+    engine = NetworkRunner(model, device=CPU, backend='onnxruntime')
+    sizes = [(32, 32 + 16 * i) for i in range(runner.MOST_SESSIONS + 3)]
+    for size in sizes * 2:
+        logits, *_ = engine(picture(*size))
+        assert logits.shape[-2:] == size
+    assert opened == sizes[: runner.MOST_SESSIONS]
+
+
+def test_one_forward_of_the_network_a_frame(model: UnifiedModel) -> None:
+    for backend in ('torch', 'onnxruntime'):
+        engine = NetworkRunner(model, device=CPU, backend=backend)
+        engine.prepare(*SIZE)
+        calls = []
+        handle = model.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        for _ in range(3):
+            engine(picture(*SIZE))
+        handle.remove()
+        assert len(calls) == (3 if backend == 'torch' else 0)
+
+
+def test_the_predictor_says_the_same_through_every_backend(tiny: Path) -> None:
+    image = picture(120, 160)
+    truth = UnifiedPredictor.from_pretrained(tiny, device='cpu', backend='torch')(image)
+    for backend in ('auto', 'onnxruntime', 'openvino'):
+        if backend != 'auto':
+            pytest.importorskip(backend)
+        predictor = UnifiedPredictor.from_pretrained(tiny, device='cpu', backend=backend)
+        assert predictor.backend == backend
+        prediction = predictor(image)
+        assert predictor.backend in BACKENDS
+        assert (prediction.label == truth.label).mean() > 0.999
+        np.testing.assert_allclose(prediction.confidence, truth.confidence, atol=1e-3)
+        finite = np.isfinite(truth.depth) & np.isfinite(prediction.depth)
+        assert finite.mean() > 0.1
+        np.testing.assert_allclose(prediction.depth[finite], truth.depth[finite], rtol=1e-2)
+
+
+def test_auto_on_the_cpu_takes_onnx_runtime_where_it_is_installed(tiny: Path) -> None:
+    pytest.importorskip('onnxruntime')
+    predictor = UnifiedPredictor.from_pretrained(tiny, device='cpu')
+    predictor.warm_up(64, 64)
+    assert predictor.backend == 'onnxruntime'
+    assert predictor.refusals == {}
+
+
+def test_without_the_extra_everything_runs_on_torch(tiny: Path, empty_cache: Path) -> None:
+    """In a process where neither ONNX Runtime nor OpenVINO can be found."""
+    program = f"""
+import importlib.util, sys
+find = importlib.util.find_spec
+hidden = ('onnx', 'onnxruntime', 'onnxscript', 'openvino')
+importlib.util.find_spec = lambda name, *a: None if name in hidden else find(name, *a)
+for name in hidden:
+    sys.modules[name] = None
+import numpy as np
+from lunar_perception import UnifiedPredictor
+predictor = UnifiedPredictor.from_pretrained({str(tiny)!r}, device='cpu')
+predictor(np.zeros((64, 64, 3), np.uint8)).label
+assert predictor.backend == 'torch', predictor.backend
+assert set(predictor.refusals) == {{'onnxruntime', 'openvino'}}
+"""
+    done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize('backend', ['onnxruntime', 'openvino'])
+def test_nothing_is_reported_to_anybody(tiny: Path, tmp_path: Path, backend: str) -> None:
+    """Both libraries would number the machine, and report how they are used to their makers."""
+    pytest.importorskip(backend)
+    program = f"""
+import socket
+def refuse(*_):
+    raise AssertionError('the network was used')
+socket.getaddrinfo = socket.socket.connect = refuse
+import numpy as np
+from lunar_perception import UnifiedPredictor
+options = {{'device': 'cpu', 'backend': {backend!r}}}
+predictor = UnifiedPredictor.from_pretrained({str(tiny)!r}, **options)
+predictor(np.zeros((64, 64, 3), np.uint8)).label
+"""
+    environment = {'HOME': str(tmp_path), 'PATH': os.environ['PATH'], 'OMP_NUM_THREADS': '1'}
+    done = subprocess.run(
+        [sys.executable, '-c', program], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ['.cache']
+    assert [path.name for path in (tmp_path / '.cache').iterdir()] == ['lunar_perception']
+
+
+def test_every_choice_is_the_nodes_too() -> None:
+    pytest.importorskip('rclpy', reason='needs ROS 2')
+    from lunar_perception.nodes.parameters import metadata_of
+    from lunar_perception.nodes.unified_parameters import UnifiedParameters
+
+    assert metadata_of(UnifiedParameters)['backend']['choices'] == CHOICES
