@@ -99,7 +99,7 @@ def read_crops(folder: Path, taxonomy: Taxonomy = HIRISE_LANDMARKS) -> list[Crop
             'is taken for a source of its own, so that siblings may leak across a split',
             stacklevel=2,
         )
-    return sorted(crops, key=lambda crop: crop.path.name)
+    return sorted(crops, key=lambda crop: crop.path.stem)
 
 
 def class_id(name: str, taxonomy: Taxonomy = HIRISE_LANDMARKS) -> int:
