@@ -45,6 +45,7 @@ setup(
         'console_scripts': [
             'lunar-perception = lunar_perception.cli:main',
             'evaluator_node = lunar_perception.nodes.evaluator_node:main',
+            'terrain_node = lunar_perception.nodes.terrain_node:main',
             'unified_node = lunar_perception.nodes.unified_node:main',
         ],
     },
