@@ -20,10 +20,12 @@ from threading import Thread
 from typing import Protocol, TYPE_CHECKING, TypeVar
 
 from lunar_perception.camera import LUSNAR_CAMERA
+from lunar_perception.nodes.terrain_parameters import TerrainParameters
 from lunar_perception.nodes.unified_parameters import UnifiedParameters
 
 if TYPE_CHECKING:  # importing torch takes seconds, and topics are to be advertised before
     from lunar_perception.inference.predictor import UnifiedPredictor
+    from lunar_perception.inference.terrain import TerrainPredictor
     import torch
 
 Loaded = TypeVar('Loaded')
@@ -48,6 +50,19 @@ def load_predictor(parameters: UnifiedParameters) -> 'UnifiedPredictor':
     )
     # A backend makes ready for one size at a time: the one that most cameras' images get.
     predictor.warm_up(LUSNAR_CAMERA.height, LUSNAR_CAMERA.width)
+    return predictor
+
+
+def load_terrain_predictor(parameters: TerrainParameters) -> 'TerrainPredictor':
+    """Load the terrain network that the parameters name; OSError or ValueError says why not."""
+    # Imported here too, lest the first explanation wait for it.
+    from lunar_perception.inference import explain  # noqa: F401
+    from lunar_perception.inference.terrain import TerrainPredictor
+
+    predictor = TerrainPredictor.from_pretrained(
+        parameters.model or None, device=parameters.device, precision=parameters.precision
+    )
+    predictor.warm_up(predictor.config.input_size, predictor.config.input_size)
     return predictor
 
 
