@@ -182,6 +182,17 @@ def parser() -> ArgumentParser:
     explain.add_argument(
         '--model', metavar='M', help='checkpoint folder or hub id; without it, the shipped weights'
     )
+    export = add('export', 'write the network as a file for other programs')
+    export.add_argument(
+        '--format', choices=('onnx',), required=True, help='of the file; pixels in, tensors out'
+    )
+    export.add_argument(
+        '--output', type=Path, required=True, metavar='FILE', help='the file to write'
+    )
+    export.add_argument(
+        '--model', metavar='M', help='checkpoint folder or hub id; without it, the shipped weights'
+    )
+
     bench = add('bench', 'time the shipped network on this machine, stage by stage')
     bench.add_argument(
         '--output', type=Path, metavar='JSON', help='where the figures and their origin go'

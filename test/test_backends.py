@@ -14,6 +14,7 @@
 
 """Backends: they agree with torch, are refused where they do not, cache, and are bounded."""
 
+import importlib.util
 import logging
 import os
 from pathlib import Path
@@ -21,6 +22,7 @@ import subprocess
 import sys
 from typing import NamedTuple
 
+from lunar_perception.cli import main
 from lunar_perception.inference.backends import (
     AUTO_ORDER,
     BackendError,
@@ -35,6 +37,7 @@ from lunar_perception.inference.backends import (
 from lunar_perception.inference.backends.agreement import check_agreement
 from lunar_perception.inference.backends.agreement import test_picture as picture
 from lunar_perception.inference.backends.cache import cache_folder, cached, fingerprint
+from lunar_perception.inference.backends.onnx_runtime import import_onnxruntime
 from lunar_perception.inference.predictor import UnifiedPredictor
 from lunar_perception.models import UnifiedModel
 import numpy as np
@@ -75,6 +78,12 @@ def model(tiny: Path) -> UnifiedModel:
     return UnifiedModel.from_pretrained(tiny)
 
 
+def needs(library: str) -> None:
+    """Skip where a library is not installed; importing it to see would have it report so."""
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f'needs {library}')
+
+
 def run(model: nn.Module, backend: str, image: np.ndarray) -> tuple[Tensor, ...]:
     engine = NetworkRunner(model, device=CPU, backend=backend)
     outputs = engine(image)
@@ -87,7 +96,7 @@ def run(model: nn.Module, backend: str, image: np.ndarray) -> tuple[Tensor, ...]
 def test_a_backend_says_what_torch_says(
     model: UnifiedModel, backend: str, size: tuple[int, int]
 ) -> None:
-    pytest.importorskip(backend)
+    needs(backend)
     rng = np.random.default_rng(1)
     for image in (picture(*size), rng.integers(0, 256, (*size, 3), dtype=np.uint8)):
         outputs, truths = run(model, backend, image), run(model, 'torch', image)
@@ -107,7 +116,7 @@ def test_torch_compile_says_what_torch_says(model: UnifiedModel) -> None:
 
 def test_results_are_the_callers_to_keep(model: UnifiedModel) -> None:
     for backend in ('onnxruntime', 'openvino'):
-        pytest.importorskip(backend)
+        needs(backend)
         engine = NetworkRunner(model, device=CPU, backend=backend)
         first = engine(picture(64, 64))
         before = [x.clone() for x in first]
@@ -137,7 +146,7 @@ class Classifier(nn.Module):
 
 @pytest.mark.parametrize('backend', ['onnxruntime', 'openvino'])
 def test_any_network_is_served(backend: str) -> None:
-    pytest.importorskip(backend)
+    needs(backend)
     torch.manual_seed(0)
     network = Classifier()
     image = picture(32, 48)
@@ -245,7 +254,7 @@ def test_unknown_and_unfit_backends_are_refused(model: UnifiedModel) -> None:
     with pytest.raises(BackendError, match='TensorRT needs a CUDA device'):
         NetworkRunner(model, device=CPU, backend='tensorrt').prepare(*SIZE)
     for backend in ('onnxruntime', 'openvino'):
-        pytest.importorskip(backend)
+        needs(backend)
         lower = NetworkRunner(model, device=CPU, precision=torch.bfloat16, backend=backend)
         with pytest.raises(BackendError, match='choose precision fp32'):
             lower.prepare(*SIZE)
@@ -258,7 +267,7 @@ def test_unknown_and_unfit_backends_are_refused(model: UnifiedModel) -> None:
 def test_what_was_exported_is_used_again_and_never_half_written(
     tiny: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip('onnxruntime')
+    needs('onnxruntime')
     image = picture(*SIZE)
     first = run(UnifiedModel.from_pretrained(tiny), 'onnxruntime', image)
     assert {path.suffix for path in empty_cache.iterdir()} == {'.onnx', '.safetensors'}
@@ -366,7 +375,7 @@ def test_the_predictor_says_the_same_through_every_backend(tiny: Path) -> None:
     truth = UnifiedPredictor.from_pretrained(tiny, device='cpu', backend='torch')(image)
     for backend in ('auto', 'onnxruntime', 'openvino'):
         if backend != 'auto':
-            pytest.importorskip(backend)
+            needs(backend)
         predictor = UnifiedPredictor.from_pretrained(tiny, device='cpu', backend=backend)
         assert predictor.backend == backend
         prediction = predictor(image)
@@ -379,7 +388,7 @@ def test_the_predictor_says_the_same_through_every_backend(tiny: Path) -> None:
 
 
 def test_auto_on_the_cpu_takes_onnx_runtime_where_it_is_installed(tiny: Path) -> None:
-    pytest.importorskip('onnxruntime')
+    needs('onnxruntime')
     predictor = UnifiedPredictor.from_pretrained(tiny, device='cpu')
     predictor.warm_up(64, 64)
     assert predictor.backend == 'onnxruntime'
@@ -410,7 +419,7 @@ assert set(predictor.refusals) == {{'onnxruntime', 'openvino'}}
 @pytest.mark.parametrize('backend', ['onnxruntime', 'openvino'])
 def test_nothing_is_reported_to_anybody(tiny: Path, tmp_path: Path, backend: str) -> None:
     """Both libraries would number the machine, and report how they are used to their makers."""
-    pytest.importorskip(backend)
+    needs(backend)
     program = f"""
 import socket
 def refuse(*_):
@@ -429,6 +438,38 @@ predictor(np.zeros((64, 64, 3), np.uint8)).label
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ['.cache']
     assert [path.name for path in (tmp_path / '.cache').iterdir()] == ['lunar_perception']
+
+
+def test_export_writes_a_network_that_others_can_run(tiny: Path, tmp_path: Path) -> None:
+    needs('onnxruntime')
+    onnxruntime = import_onnxruntime()
+    target = tmp_path / 'new' / 'network.onnx'
+    arguments = ['--format', 'onnx', '--output', str(target), '--model', str(tiny)]
+    assert main(['export', *arguments]) == 0
+    session = onnxruntime.InferenceSession(str(target), providers=['CPUExecutionProvider'])
+    model = UnifiedModel.from_pretrained(tiny)
+    about = session.get_modelmeta().custom_metadata_map
+    assert about['classes'] == 'regolith, crater, rock, mountain, sky'
+    assert float(about['canonical_focal']) == model.config.canonical_focal
+    image = picture(64, 64)
+    outputs = session.run(['label_logits', 'depth', 'depth_log_scale'], {'pixels': image[None]})
+    for output, truth in zip(outputs, run(model, 'torch', image), strict=True):
+        np.testing.assert_allclose(output, truth.numpy(), rtol=1e-3, atol=1e-3)
+    assert [path.name for path in target.parent.iterdir()] == ['network.onnx']
+
+
+def test_export_refuses_in_one_line(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for output, model, reason in (
+        (tmp_path, tiny, 'is a folder'),
+        (tmp_path / 'x.onnx', tmp_path / 'nowhere', 'there is no folder'),
+    ):
+        arguments = ['--format', 'onnx', '--output', str(output), '--model', str(model)]
+        assert main(['export', *arguments]) == 1
+        error = capsys.readouterr().err
+        assert reason in error
+        assert error.count('\n') == 1
 
 
 def test_every_choice_is_the_nodes_too() -> None:

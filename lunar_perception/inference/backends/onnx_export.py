@@ -14,7 +14,7 @@
 
 """A network as an ONNX file: static shapes, pixels in, the network's tensors out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 import warnings
 
@@ -26,17 +26,25 @@ OPSET = 17
 
 INPUT = 'pixels'
 
+METADATA_FIELD = 14
+"""Number of `metadata_props` in ONNX's ModelProto."""
+
 LARGEST_BYTES = 2**31 - 2**24
 """What protobuf can hold, less what the graph takes beside its weights."""
 
 
 def export_onnx(
-    network: PixelNetwork, names: Sequence[str], size: tuple[int, int], path: Path
+    network: PixelNetwork,
+    names: Sequence[str],
+    size: tuple[int, int],
+    path: Path,
+    about: Mapping[str, str] | None = None,
 ) -> None:
     """
     Write the network for images of `size` = (height, width) as ONNX, in float32.
 
-    The input `pixels` is (1, height, width, 3) uint8 RGB; outputs are called `names`. Raises
+    The input `pixels` is (1, height, width, 3) uint8 RGB; outputs are called `names`; `about` goes
+    to the file's metadata. Raises
     ValueError when the network is too large for one file, RuntimeError when it can't be exported.
     """
     values = sum(x.numel() for x in network.parameters())
@@ -60,3 +68,18 @@ def export_onnx(
             input_names=[INPUT],
             output_names=list(names),
         )
+    with path.open('ab') as file:
+        # Messages of protobuf may be written one after another: lists in them are then joined.
+        for key, value in (about or {}).items():
+            file.write(_field(METADATA_FIELD, _field(1, key.encode()) + _field(2, value.encode())))
+
+
+def _field(number: int, value: bytes) -> bytes:
+    """Return a field of protobuf's wire format that holds bytes."""
+    return _varint(number << 3 | 2) + _varint(len(value)) + value
+
+
+def _varint(value: int) -> bytes:
+    """Return a number as protobuf writes it: seven bits a byte, the lowest first."""
+    high = value >> 7
+    return bytes([value & 127 | (128 if high else 0)]) + (_varint(high) if high else b'')
