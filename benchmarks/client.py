@@ -14,6 +14,7 @@
 
 """A camera and a listener for a node in another process, over DDS."""
 
+from collections.abc import Mapping
 from functools import partial
 from time import monotonic, perf_counter
 from types import TracebackType
@@ -71,7 +72,12 @@ class CameraClient:
     """
 
     def __init__(
-        self, node: NodeProcess, namespace: str, image: np.ndarray, topics: tuple[str, ...]
+        self,
+        node: NodeProcess,
+        namespace: str,
+        image: np.ndarray,
+        topics: tuple[str, ...],
+        message_types: Mapping[str, type] | None = None,
     ) -> None:
         self._process = node
         self._topics = topics
@@ -91,10 +97,9 @@ class CameraClient:
         self._executor.add_node(self._node)
         self._images = self._node.create_publisher(Image, 'image', qos)
         self._infos = self._node.create_publisher(CameraInfo, 'camera_info', qos)
+        types = message_types or {name: output.message_type for name, output in OUTPUTS.items()}
         for topic in topics:
-            self._node.create_subscription(
-                OUTPUTS[topic].message_type, topic, partial(self._keep, topic), qos
-            )
+            self._node.create_subscription(types[topic], topic, partial(self._keep, topic), qos)
 
     def __enter__(self) -> 'CameraClient':
         """Wait until an image has been answered in full; CommandError when the node ends."""
