@@ -19,6 +19,7 @@ from math import log, sqrt
 from lunar_perception.taxonomy import UNLABELLED
 import pytest
 import torch
+from train.critic import adversarial, DepthCritic
 from train.distillation import (
     distillation,
     gradient_distillation,
@@ -27,9 +28,12 @@ from train.distillation import (
     sobel,
 )
 from train.losses import (
+    affine_gradient_matching,
+    affine_invariant,
     cross_entropy,
     gradient_matching,
     l1_depth,
+    l2_depth,
     laplace_nll,
     lovasz_softmax,
     silog,
@@ -121,6 +125,53 @@ def test_laplace_by_hand():
     assert best.grad.abs().max().item() == pytest.approx(0, abs=1e-12)
 
 
+def test_l2_depth_by_hand():
+    depth, truth = image([1, 2, 3, 4]), image([2, 4, INF, NAN])
+    assert l2_depth(depth, truth).item() == pytest.approx((1 + 4) / 2)
+
+
+def test_affine_invariant_by_hand():
+    # Medians 2 and 10, mean distances from them 1 and 2: (−1, 0, 2, 1) and (−1, 0, 1, 2).
+    said, truth = image([1, 2, 4, 3, 99]), image([8, 10, 12, 14, 1])
+    mask = image([1, 1, 1, 1, 0]).bool()
+    expected = torch.tensor([-1, 0, 2, 1]) / 1 - torch.tensor([-2, 0, 2, 4]) / 2
+    assert affine_invariant(said, truth, mask).item() == pytest.approx(expected.abs().mean())
+    # Neighbours of the residual (0, 0, 1, −1): 0, 1 and 2 apart; the masked pair is left out.
+    assert affine_gradient_matching(said, truth, mask, 1).item() == pytest.approx(1)
+    # Scale and shift of either cost nothing.
+    for loss in (affine_invariant, affine_gradient_matching):
+        assert loss(7 * truth + 3, truth, mask).item() == pytest.approx(0, abs=1e-12)
+        one = loss(said, truth, mask).item()
+        assert loss(5 * said - 1, truth / 9, mask).item() == pytest.approx(one)
+    # An image without truth neither counts nor spoils the others' gradients.
+    both = said.repeat(2, 1, 1, 1).requires_grad_()
+    masks = torch.cat((mask, torch.zeros_like(mask)))
+    loss = affine_gradient_matching(both, truth.repeat(2, 1, 1, 1), masks, 1)
+    assert loss.item() == pytest.approx(1)
+    loss.backward()
+    assert torch.isfinite(both.grad).all()
+
+
+def test_critic_and_depth_pull_apart():
+    """One step down the loss: the critic tells better, the depth is told from truth worse."""
+    torch.manual_seed(0)
+    critic, images = DepthCritic().double(), torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    truth = torch.rand(2, 1, 16, 16, dtype=torch.float64) * 9 + 1
+    truth[:, :, :4] = INF
+    depth = torch.full_like(truth, 3).requires_grad_()
+    loss = adversarial(critic, images, depth, truth)
+    weights = list(critic.parameters())
+    *gradients, towards = torch.autograd.grad(loss, [*weights, depth])
+    assert not towards[:, :, :4].any()
+    with torch.no_grad():
+        fooled = adversarial(critic, images, depth - towards / towards.abs().max(), truth)
+        assert fooled > loss
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight -= 1e-2 * gradient
+        assert adversarial(critic, images, depth, truth) < loss
+    assert adversarial(critic, images, depth, truth * INF).item() == 0
+
+
 def test_sobel_by_hand():
     gradient_x, gradient_y = sobel(image([1, 2, 4], [1, 2, 4], [1, 2, 4]))
     assert gradient_x[0, 0, 1].tolist() == [4, 12, 8]  # edges are replicated
@@ -197,7 +248,10 @@ def test_students_statistics_carry_no_gradient():
     'loss',
     [
         l1_depth,
+        l2_depth,
         silog,
+        lambda depth, truth: affine_invariant(depth, truth.nan_to_num(2, 2), truth < 9),
+        lambda depth, truth: affine_gradient_matching(depth, truth.nan_to_num(2, 2), truth < 9, 2),
         lambda depth, truth: gradient_matching(depth, truth, 2),
         lambda depth, truth: laplace_nll(depth, depth.log() / 5, truth),
         lambda depth, truth: gradient_distillation(depth, truth.nan_to_num(2, 2), truth < 9),
@@ -227,6 +281,9 @@ def test_nothing_to_learn_from_is_zero_with_zero_gradient():
         cross_entropy(logits, label),
         lovasz_softmax(logits, label),
         l1_depth(depth, truth),
+        l2_depth(depth, truth),
+        affine_invariant(depth, depth.detach(), truth < 0),
+        affine_gradient_matching(depth, depth.detach(), truth < 0),
         silog(depth, truth),
         gradient_matching(depth, truth),
         laplace_nll(depth, depth * 0, truth),
