@@ -24,7 +24,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 import torch
 from torch import nn, Tensor
-from train.distributed import split_like, whole
+from train.distributed import is_first, split_like, whole
 from train.optim import AveragedModel
 
 
@@ -50,13 +50,22 @@ class RunState:
 def collect(
     model: nn.Module, averaged: AveragedModel[Any], optimizer: torch.optim.Optimizer
 ) -> dict[str, Tensor]:
-    """Return every tensor of the state, by name, in memory of its own; all processes must ask."""
+    """
+    Return every tensor of the state, by name, on the CPU in memory of its own.
+
+    Where weights are split among processes all must ask, and only the first gets them.
+    """
     tensors = {f'model.{name}': tensor for name, tensor in model.state_dict().items()}
     tensors |= {f'averaged.{name}': t for name, t in averaged.model.state_dict().items()}
     for i, values in optimizer.state_dict()['state'].items():
         tensors |= {f'optimizer.{i}.{name}': tensor for name, tensor in values.items()}
-    # safetensors refuses tensors that share memory or are strided.
-    return {name: whole(t).detach().contiguous().clone() for name, t in tensors.items()}
+    collected = {}
+    for name, tensor in tensors.items():
+        tensor = whole(tensor).detach()
+        if is_first():
+            # safetensors refuses tensors that share memory or are strided.
+            collected[name] = tensor.cpu().contiguous().clone()
+    return collected
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: RunState) -> None:

@@ -87,7 +87,8 @@ def fit(
     averaged = AveragedModel(model, optimizer_config.ema)
     sharded = config.shard and distributed.processes() > 1
     # What is evaluated and returned: the averages, put together again where they are split.
-    finished = deepcopy(averaged.model) if sharded else averaged.model
+    gathers = sharded and distributed.is_first()
+    finished = deepcopy(averaged.model) if gathers else averaged.model
     if sharded:
         distributed.shard_weights(model)
         distributed.shard_weights(averaged.model)
