@@ -58,7 +58,7 @@ try:
 except PackageNotFoundError:
     pytest.skip('needs lunar_perception as colcon installs it', allow_module_level=True)
 
-TIMEOUT_S = 120.0
+TIMEOUT_S = 240.0
 COSTMAPS = ('local_costmap', 'global_costmap')
 TAKEN = {
     *('points', 'points/hazards', 'points/clearing'),
