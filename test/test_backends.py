@@ -18,6 +18,7 @@ import importlib.util
 import logging
 import os
 from pathlib import Path
+import shutil
 import subprocess
 import sys
 from typing import NamedTuple
@@ -107,11 +108,25 @@ def test_a_backend_says_what_torch_says(
             torch.testing.assert_close(output, truth, rtol=1e-3, atol=1e-3)
 
 
-def test_torch_compile_says_what_torch_says(model: UnifiedModel) -> None:
+def test_the_network_of_one_size_is_one_graph(model: UnifiedModel) -> None:
+    """Nothing in it is left to Python, so torch.compile and CUDA graphs can take it whole."""
+    network = PixelNetwork(model).of_one_size(*SIZE).requires_grad_(False)
+    graphs = []
+
+    def keep(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> torch.fx.GraphModule:
+        graphs.append(inputs)
+        return graph
+
+    compiled = torch.compile(network, fullgraph=True, dynamic=False, backend=keep)
     image = picture(*SIZE)
-    outputs, truths = run(model, 'compile', image), run(model, 'torch', image)
-    for output, truth in zip(outputs, truths, strict=True):
+    with torch.inference_mode():
+        outputs = compiled(torch.from_numpy(image)[None])
+    assert len(graphs) == 1
+    for output, truth in zip(outputs, run(model, 'torch', image), strict=True):
         torch.testing.assert_close(output, truth, rtol=1e-3, atol=1e-3)
+    # The weights are shared, not copied.
+    pointers = {x.data_ptr() for x in model.parameters()}
+    assert pointers == {x.data_ptr() for x in network.parameters()}
 
 
 def test_results_are_the_callers_to_keep(model: UnifiedModel) -> None:
@@ -152,6 +167,17 @@ def test_any_network_is_served(backend: str) -> None:
     image = picture(32, 48)
     truths, outputs = run(network, 'torch', image), run(network, backend, image)
     assert [x.shape for x in outputs] == [(1, 3), (1, 4, 8, 12)]
+    for output, truth in zip(outputs, truths, strict=True):
+        torch.testing.assert_close(output, truth, rtol=1e-3, atol=1e-4)
+
+
+def test_torch_compile_serves_too() -> None:
+    if shutil.which('g++') is None:
+        pytest.skip('needs a C++ compiler')
+    torch.manual_seed(0)
+    network = Classifier()
+    image = picture(32, 48)
+    truths, outputs = run(network, 'torch', image), run(network, 'compile', image)
     for output, truth in zip(outputs, truths, strict=True):
         torch.testing.assert_close(output, truth, rtol=1e-3, atol=1e-4)
 
