@@ -48,10 +48,11 @@ def test_rviz_shows_topics_of_the_node() -> None:
     assert types.items() <= published.items()
 
 
-def test_launch_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize('name', ['unified', 'mars_terrain'])
+def test_launch_arguments(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     launch = pytest.importorskip('launch', reason='needs the ROS 2 launch system')
     pytest.importorskip('launch_ros', reason='needs the ROS 2 launch system')
-    file = load('unified.launch.py')
+    file = load(f'{name}.launch.py')
     monkeypatch.setattr(file, 'get_package_share_directory', lambda _: str(ROOT))
     arguments = {a.name: a for a in file.generate_launch_description().get_launch_arguments()}
     assert arguments.keys() == {
