@@ -68,11 +68,10 @@ class PinholeCamera:
 
     def rays(self, stride: int = 1) -> np.ndarray:
         """Return every stride-th pixel's ray, z = 1; (⌈H/s⌉, ⌈W/s⌉, 3) float64."""
-        x = (np.arange(0, self.width, stride) - self.cx) / self.fx
-        y = (np.arange(0, self.height, stride) - self.cy) / self.fy
-        rays = np.ones((len(y), len(x), 3))
+        x, y = self._slopes(stride)
+        rays = np.ones((len(y), x.size, 3))
         rays[..., 0] = x
-        rays[..., 1] = y[:, None]
+        rays[..., 1] = y
         return rays
 
     def back_project(self, depth: np.ndarray, stride: int = 1) -> np.ndarray:
@@ -90,9 +89,18 @@ class PinholeCamera:
             )
         z = depth[::stride, ::stride].astype(np.float64)
         z[~np.isfinite(z)] = np.nan
-        points = self.rays(stride)
-        points *= z[..., None]
-        return points.astype(np.float32)
+        points = np.empty((*z.shape, 3), np.float32)
+        x, y = self._slopes(stride)
+        np.multiply(x, z, out=points[..., 0], casting='same_kind')
+        np.multiply(y, z, out=points[..., 1], casting='same_kind')
+        points[..., 2] = z
+        return points
+
+    def _slopes(self, stride: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return x / z of every stride-th column (w,) and y / z of every such row (h, 1)."""
+        x = (np.arange(0, self.width, stride) - self.cx) / self.fx
+        y = (np.arange(0, self.height, stride) - self.cy) / self.fy
+        return x, y[:, None]
 
 
 LUSNAR_CAMERA = PinholeCamera(1024, 1024, 610.17784, 610.17784, 512.0, 512.0)

@@ -170,30 +170,62 @@ def _bridge(message: Image, encoding: str) -> np.ndarray:
         raise ValueError(f'{message.encoding} image: {" ".join(str(error).split())}') from None
 
 
-def encode(image: np.ndarray, encoding: str, header: Header) -> Image:
+class MessageBuffers:
+    """
+    The bytes of messages by topic, used again for the next frame.
+
+    To touch fresh memory costs many times what copying does. A message must have been published
+    before the next one of its topic is made.
+    """
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, array[int]] = {}
+
+    def take(self, topic: str, size: int) -> 'array[int]':
+        """Return so many bytes for a message on a topic; what is in them is left from before."""
+        data = self._arrays.get(topic)
+        if data is None or len(data) != size:
+            data = self._arrays[topic] = array('B', bytes(size))
+        return data
+
+
+def encode(
+    image: np.ndarray, encoding: str, header: Header, data: 'array[int] | None' = None
+) -> Image:
     """
     Return an image message with `header` as it is.
 
-    `image` is (H, W) or (H, W, C) in the type of `encoding`; ValueError when it is not.
+    `image` is (H, W) or (H, W, C) in the type of `encoding`; ValueError when it is not. `data`, of
+    as many bytes, is where the message's go.
     """
     kind, channels = FORMATS[encoding]
     dtype = np.dtype(f'<{kind}')
     if image.dtype != dtype or image.shape[2:] != (() if channels == 1 else (channels,)):
         raise ValueError(f'{image.dtype} {image.shape} is no {encoding} image')
     height, width = image.shape[:2]
-    return Image(
+    message = Image(
         header=header,
         height=height,
         width=width,
         encoding=encoding,
         is_bigendian=0,
         step=width * channels * dtype.itemsize,
-        data=data_bytes(image),
+        check_fields=True,
     )
+    # Set afterwards, and with checks, because else the message copies it.
+    message.data = data_bytes(image, data)
+    return message
 
 
-def data_bytes(values: np.ndarray) -> 'array[int]':
-    """Return an array's bytes in the one form that a message takes without a slow check."""
-    data: array[int] = array('B')
-    data.frombytes(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+def data_bytes(values: np.ndarray, data: 'array[int] | None' = None) -> 'array[int]':
+    """
+    Return an array's bytes in the one form that a message takes without a slow check.
+
+    `data`, of as many bytes, is where they go.
+    """
+    if data is None:
+        data = array('B')
+        data.frombytes(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+    else:
+        np.copyto(np.ndarray(values.shape, values.dtype, data), values)
     return data

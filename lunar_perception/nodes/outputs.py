@@ -18,15 +18,17 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NamedTuple, TYPE_CHECKING
 
+import cv2
 from lunar_perception.camera import PinholeCamera
 from lunar_perception.hazards import HazardRule
 from lunar_perception.nodes.camera_info import info_from_camera
-from lunar_perception.nodes.codec import encode
+from lunar_perception.nodes.codec import encode, MessageBuffers
 from lunar_perception.nodes.point_clouds import (
     clearing_points,
     cloud_message,
     hazard_points,
     organised_points,
+    POINT,
 )
 from lunar_perception.nodes.unified_parameters import UnifiedParameters
 from lunar_perception.taxonomy import LUNAR_TERRAIN, UNLABELLED
@@ -48,7 +50,8 @@ class FrameOutputs:
     Makes the messages about one frame, each with the image's header; shared parts are kept.
 
     `image` is (H, W, 3) uint8 RGB. What rests on depth needs a camera. `down` (3,) points along
-    gravity in its optical frame; None: it looks down by parameter `camera_pitch_deg`.
+    gravity in its optical frame; None: it looks down by parameter `camera_pitch_deg`. `buffers`
+    are where the bytes of the larger messages go; without them, each has bytes of its own.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class FrameOutputs:
         camera: PinholeCamera | None,
         parameters: UnifiedParameters,
         down: np.ndarray | None = None,
+        buffers: MessageBuffers | None = None,
     ) -> None:
         self._header = header
         self._image = image
@@ -66,15 +70,16 @@ class FrameOutputs:
         self._camera = camera
         self._parameters = parameters
         self._down = down_from_pitch(parameters.camera_pitch_deg) if down is None else down
+        self._buffers = buffers or MessageBuffers()
 
     def label(self) -> Image:
-        return encode(self._label, 'mono8', self._header)
+        return self._image_message('label', self._label, 'mono8')
 
     def confidence(self) -> Image:
-        return encode(self._confidence, 'mono8', self._header)
+        return self._image_message('confidence', self._confidence, 'mono8')
 
     def depth(self) -> Image:
-        return encode(self._depth, '32FC1', self._header)
+        return self._image_message('depth', self._depth, '32FC1')
 
     def depth_camera_info(self) -> CameraInfo:
         return info_from_camera(self._known_camera, self._header)
@@ -84,10 +89,11 @@ class FrameOutputs:
         sigma = self._prediction.uncertainty
         if sigma is None:
             sigma = np.full_like(self._depth, np.nan)
-        return encode(sigma, '32FC1', self._header)
+        return self._image_message('depth/uncertainty', sigma, '32FC1')
 
     def points(self) -> PointCloud2:
-        return cloud_message(self._points, self._header)
+        points = self._points
+        return cloud_message(points, self._header, self._buffers.take('points', points.nbytes))
 
     def hazards(self) -> PointCloud2:
         parameters = self._parameters
@@ -122,10 +128,14 @@ class FrameOutputs:
         return encode(self._sampled(self._confidence), 'mono8', self._header)
 
     def label_overlay(self) -> Image:
-        return encode(overlay_labels(self._image, self._label), 'rgb8', self._header)
+        overlay = overlay_labels(self._image, self._label)
+        return self._image_message('label/overlay', overlay, 'rgb8')
 
     def depth_colored(self) -> Image:
-        return encode(color_depth(self._depth), 'rgb8', self._header)
+        return self._image_message('depth/colored', color_depth(self._depth), 'rgb8')
+
+    def _image_message(self, topic: str, image: np.ndarray, encoding: str) -> Image:
+        return encode(image, encoding, self._header, self._buffers.take(topic, image.nbytes))
 
     @property
     def _known_camera(self) -> PinholeCamera:
@@ -143,7 +153,7 @@ class FrameOutputs:
 
     @cached_property
     def _confidence(self) -> np.ndarray:
-        return np.rint(self._prediction.confidence * 255).astype(np.uint8)
+        return cv2.convertScaleAbs(self._prediction.confidence, alpha=255)  # rounds
 
     @cached_property
     def _depth(self) -> np.ndarray:
@@ -158,13 +168,16 @@ class FrameOutputs:
 
     @cached_property
     def _points(self) -> np.ndarray:
+        stride = self._parameters.cloud_stride
+        count = self._sampled(self._label).size
         return organised_points(
             self._depth,
             self._known_camera,
             self._image,
             self._label,
             self._prediction.confidence,
-            self._parameters.cloud_stride,
+            stride,
+            self._buffers.take('points', count * POINT.itemsize),
         )
 
     @cached_property

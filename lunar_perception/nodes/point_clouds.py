@@ -14,6 +14,8 @@
 
 """Labelled point clouds in the camera's optical frame (REP 103), as PointCloud2."""
 
+from array import array
+
 from lunar_perception.camera import PinholeCamera
 from lunar_perception.hazards import hazard_mask, HazardRule
 from lunar_perception.nodes.codec import data_bytes
@@ -40,6 +42,12 @@ POINT = np.dtype(
     }
 )
 
+BLUE_GREEN_RED = slice(16, 19)
+"""Where a point's colour is among its bytes."""
+
+WHOLE = np.dtype((np.void, POINT.itemsize))
+"""A point as mere bytes: so copied, the ones between its fields stay zero."""
+
 
 def organised_points(
     depth: np.ndarray,
@@ -48,20 +56,23 @@ def organised_points(
     label: np.ndarray,
     confidence: np.ndarray,
     stride: int,
+    data: 'array[int] | None' = None,
 ) -> np.ndarray:
     """
     Return the points of every stride-th pixel: (⌈H/s⌉, ⌈W/s⌉) of `POINT`, metres.
 
     `depth` (H, W) float32 metres along Z, `image` (H, W, 3) uint8 RGB, `label` (H, W) uint8 and
-    `confidence` (H, W) float32. Where depth is not finite, x, y and z are NaN.
+    `confidence` (H, W) float32. Where depth is not finite, x, y and z are NaN. `data`, of as many
+    bytes, zeros or an earlier cloud, is where the points go.
     """
     every = (slice(None, None, stride), slice(None, None, stride))
     places = camera.back_project(depth, stride)
-    points = np.zeros(places.shape[:2], POINT)
+    shape = places.shape[:2]
+    points = np.zeros(shape, POINT) if data is None else np.ndarray(shape, POINT, data)
     for axis, values in zip('xyz', np.moveaxis(places, 2, 0), strict=True):
         points[axis] = values
-    red, green, blue = np.moveaxis(image[every].astype(np.uint32), 2, 0)
-    points['rgb'] = (red << 16 | green << 8 | blue).view(np.float32)
+    channels = points.view(np.uint8).reshape(*shape, POINT.itemsize)[..., BLUE_GREEN_RED]
+    channels[...] = image[every][..., ::-1]
     points['label'] = label[every]
     points['confidence'] = confidence[every]
     return points
@@ -79,7 +90,8 @@ def hazard_points(points: np.ndarray, cost: np.ndarray | None, rule: HazardRule)
     `cost` (h, w) is the ground's, as `hazards.hazard_mask` takes it.
     """
     label, confidence = points['label'], points['confidence']
-    return points[hazard_mask(places_of(points), label, confidence, cost, rule)]
+    mask = hazard_mask(places_of(points), label, confidence, cost, rule)
+    return points.view(WHOLE)[mask].view(POINT)
 
 
 def clearing_points(
@@ -95,21 +107,23 @@ def clearing_points(
     far = (depth[::stride, ::stride] == np.inf) | (distance > max_range)
     rays = camera.rays(stride)[far]
     rays *= max_range / np.linalg.norm(rays, axis=-1, keepdims=True)
-    ends = points.copy()
+    ends = points.view(WHOLE).copy().view(POINT)
     for axis, values in zip('xyz', rays.T, strict=True):
         ends[axis][far] = values
-    return ends[far | (distance <= max_range)]
+    return ends.view(WHOLE)[far | (distance <= max_range)].view(POINT)
 
 
-def cloud_message(points: np.ndarray, header: Header) -> PointCloud2:
+def cloud_message(
+    points: np.ndarray, header: Header, data: 'array[int] | None' = None
+) -> PointCloud2:
     """
     Return a cloud of `POINT`: organised (height, width), not dense; or a list (n,), dense.
 
-    Dense means that every point is finite.
+    Dense means that every point is finite. `data`, where given, holds the points' bytes already.
     """
     organised = points.ndim == 2
     height, width = points.shape if organised else (1, len(points))
-    return PointCloud2(
+    message = PointCloud2(
         header=header,
         height=height,
         width=width,
@@ -117,9 +131,12 @@ def cloud_message(points: np.ndarray, header: Header) -> PointCloud2:
         is_bigendian=False,
         point_step=POINT.itemsize,
         row_step=POINT.itemsize * width,
-        data=data_bytes(points),
         is_dense=not organised,
+        check_fields=True,
     )
+    # Set afterwards, and with checks, because else the message copies it.
+    message.data = data_bytes(points) if data is None else data
+    return message
 
 
 def _distance(points: np.ndarray) -> np.ndarray:

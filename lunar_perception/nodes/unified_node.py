@@ -19,6 +19,7 @@ from typing import Any, ClassVar, TYPE_CHECKING
 
 from lunar_perception.nodes import network
 from lunar_perception.nodes.camera_info import find_camera, RecentCameraInfos
+from lunar_perception.nodes.codec import MessageBuffers
 from lunar_perception.nodes.diagnostics import WARN
 from lunar_perception.nodes.gravity import Down, Gravity
 from lunar_perception.nodes.outputs import FrameOutputs, OUTPUTS
@@ -50,6 +51,7 @@ class UnifiedNode(PerceptionNode[UnifiedParameters, 'UnifiedPredictor', UnifiedF
         self._camera_infos = RecentCameraInfos()
         self._gravity: Gravity | None = None
         self._down: Down | None = None
+        self._buffers = MessageBuffers()
         super().__init__('unified', UnifiedParameters, **options)
 
     def _load_predictor(self) -> 'UnifiedPredictor':
@@ -76,6 +78,7 @@ class UnifiedNode(PerceptionNode[UnifiedParameters, 'UnifiedPredictor', UnifiedF
 
     def _stop(self) -> None:
         super()._stop()
+        self._buffers = MessageBuffers()
         self._camera_infos.clear()
         self._problems.resolve('camera_info')
         if self._gravity is not None:
@@ -104,7 +107,9 @@ class UnifiedNode(PerceptionNode[UnifiedParameters, 'UnifiedPredictor', UnifiedF
             assert self._predictor is not None  # the worker runs only while the node is active
             prediction = self._predictor(image, camera)
             down = self._find_down(header, topics)
-            outputs = FrameOutputs(header, image, prediction, camera, settings, down)
+            outputs = FrameOutputs(
+                header, image, prediction, camera, settings, down, self._buffers
+            )
             # All are made before the first is sent: costmaps need hazards and clearing together.
             for topic, message in [(topic, OUTPUTS[topic].make(outputs)) for topic in topics]:
                 self._outputs[topic].publish(message)
