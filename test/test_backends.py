@@ -14,6 +14,7 @@
 
 """Backends: they agree with torch, are refused where they do not, cache, and are bounded."""
 
+from collections.abc import Callable
 import importlib.util
 import logging
 import os
@@ -40,7 +41,9 @@ from lunar_perception.inference.backends.agreement import test_picture as pictur
 from lunar_perception.inference.backends.cache import cache_folder, cached, fingerprint
 from lunar_perception.inference.backends.onnx_runtime import import_onnxruntime
 from lunar_perception.inference.predictor import UnifiedPredictor
-from lunar_perception.models import UnifiedModel
+from lunar_perception.models import UnifiedConfig, UnifiedModel
+from lunar_perception.models.encoders import SamEncoderConfig
+from lunar_perception.models.sam2 import Sam2EncoderConfig
 import numpy as np
 import pytest
 from tiny_network import save_tiny_network
@@ -138,6 +141,52 @@ def test_results_are_the_callers_to_keep(model: UnifiedModel) -> None:
         engine(np.zeros((64, 64, 3), np.uint8))
         for kept, truth in zip(first, before, strict=True):
             torch.testing.assert_close(kept, truth, rtol=0, atol=0)
+
+
+def windowed() -> UnifiedModel:
+    """Return a network whose windows do not divide its grid."""
+    encoder = SamEncoderConfig(
+        hidden_size=16, depth=4, heads=2, global_blocks=(3,), window_size=3, image_size=64,
+        taps=(0, 1, 2, 3),
+    )  # fmt: skip
+    return UnifiedModel(
+        UnifiedConfig(encoder, decoder_channels=8, detail_channels=(6, 6, 8, 8), input_size=64)
+    )
+
+
+def paper() -> UnifiedModel:
+    """Return the paper's heads on a small encoder; they give no uncertainty."""
+    encoder = SamEncoderConfig(
+        hidden_size=16, depth=2, heads=2, global_blocks=(1,), window_size=3, image_size=64,
+        taps=(), neck_channels=8,
+    )  # fmt: skip
+    return UnifiedModel(
+        UnifiedConfig(
+            encoder, decoder='paper', decoder_channels=16, detail_channels=(), input_size=64
+        )
+    )
+
+
+def sam2() -> UnifiedModel:
+    """Return a network on SAM 2's encoder."""
+    encoder = Sam2EncoderConfig(
+        channels=(8, 16, 32, 64),
+        blocks=(1, 2, 3, 1),
+        windows=(8, 4, 6, 3),
+        global_blocks=(4,),
+    )
+    return UnifiedModel(
+        UnifiedConfig(encoder, decoder_channels=8, detail_channels=(6,), input_size=64)
+    )
+
+
+@pytest.mark.parametrize('make', [windowed, paper, sam2])
+def test_every_kind_of_network_passes_the_gate(make: Callable[[], UnifiedModel]) -> None:
+    needs('onnxruntime')
+    torch.manual_seed(2)
+    engine = NetworkRunner(make().eval(), device=CPU, backend='onnxruntime')
+    engine.prepare(96, 64)
+    assert engine.agreement
 
 
 class Output(NamedTuple):

@@ -287,8 +287,10 @@ def test_cuda_agrees_with_the_cpu() -> None:
     assert (on_cpu.label == on_cuda.label).mean() > 0.95
 
 
-def test_unknown_devices_and_precisions_are_refused(tmp_path: Path) -> None:
+def test_unknown_devices_precisions_and_backends_are_refused(tmp_path: Path) -> None:
     model_of(CONFIG).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="unknown backend 'tpu'; choose auto, torch, compile"):
+        UnifiedPredictor.from_pretrained(tmp_path, backend='tpu')
     for device in ('gpu', 'meta', 'mps', 'cuda:99', ''):
         with pytest.raises(ValueError, match=r'choose auto.*cpu'):
             UnifiedPredictor.from_pretrained(tmp_path, device=device)
@@ -301,7 +303,7 @@ def test_unknown_devices_and_precisions_are_refused(tmp_path: Path) -> None:
 
 def test_it_loads_from_a_folder_and_warms_up(tmp_path: Path) -> None:
     model_of(CONFIG).save_pretrained(tmp_path)
-    loaded = UnifiedPredictor.from_pretrained(str(tmp_path), device='cpu')
+    loaded = UnifiedPredictor.from_pretrained(str(tmp_path), device='cpu', backend='torch')
     assert loaded.config == CONFIG
     assert loaded.device == torch.device('cpu')
     assert loaded.precision == torch.float32

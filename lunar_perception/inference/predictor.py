@@ -15,7 +15,7 @@
 """The unified network on one camera image: resizing, normalising, focal length, device."""
 
 from functools import cached_property
-from math import sqrt
+from math import log, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -64,37 +64,40 @@ class Prediction:
     @cached_property
     @torch.inference_mode()
     def _logits(self) -> Tensor:
-        """Logits (5, H, W) at the image's size."""
-        return self._resized(self._output.label_logits)
+        """Calibrated logits (5, H, W) at the image's size."""
+        return self._resized(self._output.label_logits / self._config.temperature)
 
     @cached_property
     @torch.inference_mode()
     def _best(self) -> tuple[Tensor, Tensor]:
         """Logit and label of the likeliest class, each (H, W)."""
         values, indices = self._logits.max(dim=0)
-        return values, indices
+        return values, indices.to(torch.uint8)
 
     @cached_property
     @torch.inference_mode()
     def label(self) -> np.ndarray:
         """Label ids (H, W) uint8: the class with the largest logit."""
-        return _array(self._best[1].to(torch.uint8))
+        return _array(self._best[1])
 
     @cached_property
     @torch.inference_mode()
     def confidence(self) -> np.ndarray:
         """Calibrated probability of `label`, (H, W) float32 in [0, 1]."""
-        above = (self._logits - self._best[0]) / self._config.temperature
-        return _array(1 / above.exp().sum(dim=0))
+        best, _ = self._best
+        # In place: what is asked for is kept, and nothing else asks for the logits again.
+        above = self._logits.sub_(best).exp_()
+        del self._logits
+        return _array(above.sum(dim=0).reciprocal_())
 
     @cached_property
     @torch.inference_mode()
     def depth(self) -> np.ndarray:
         """Depth along Z, (H, W) float32 metres; +Inf where the label is sky."""
         # The logs are interpolated: linearly mixed, a near pixel's far neighbour would win.
-        log_depth = self._output.depth.clamp_min(1e-6).log()
-        depth = self._resized(log_depth)[0].exp() * self._depth_scale
-        return _array(depth.masked_fill(self._best[1] == SKY, torch.inf))
+        log_depth = (self._output.depth.clamp_min(1e-6) * self._depth_scale).log()
+        depth = self._resized(log_depth)[0].exp()
+        return _array(depth.masked_fill_(self._best[1] == SKY, torch.inf))
 
     @cached_property
     @torch.inference_mode()
@@ -103,10 +106,12 @@ class Prediction:
         if self._output.depth_log_scale is None:
             return None
         # The standard deviation of a Laplace distribution of scale b is √2 · b.
-        relative = sqrt(2) * self._config.uncertainty_scale
-        sigma = self._resized(self._output.depth_log_scale)[0].exp() * relative
+        relative = log(sqrt(2) * self._config.uncertainty_scale)
+        sigma = _array(self._resized(self._output.depth_log_scale + relative)[0].exp())
         depth = self.depth
-        return np.where(np.isfinite(depth), _array(sigma) * depth, np.float32(np.nan))
+        sigma *= depth
+        sigma[np.isposinf(depth)] = np.nan
+        return sigma
 
     def _resized(self, maps: Tensor) -> Tensor:
         """Resize maps (1, C, h, w) to (C, H, W)."""

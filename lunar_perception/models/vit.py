@@ -238,6 +238,11 @@ class ChannelNorm(nn.LayerNorm):
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
+def windows_over(length: int, window: int) -> int:
+    """Return how many windows cover a length; of positive terms, as ONNX rounds towards zero."""
+    return (length + window - 1) // window
+
+
 def split_windows(x: Tensor, window: int) -> Tensor:
     """
     Cut (B, h, w, C) into windows (B·n, window, window, C), padded with zeros below and right.
@@ -245,10 +250,10 @@ def split_windows(x: Tensor, window: int) -> Tensor:
     The padding takes part in the attention as it did when SAM was trained.
     """
     batch, height, width, channels = x.shape
-    pad_h, pad_w = -height % window, -width % window
+    rows, columns = windows_over(height, window), windows_over(width, window)
+    pad_h, pad_w = rows * window - height, columns * window - width
     if pad_h or pad_w:
         x = F.pad(x, (0, 0, 0, pad_w, 0, pad_h))
-    rows, columns = x.shape[1] // window, x.shape[2] // window
     x = x.reshape(batch, rows, window, columns, window, channels).transpose(2, 3)
     return x.reshape(-1, window, window, channels)
 
@@ -256,6 +261,6 @@ def split_windows(x: Tensor, window: int) -> Tensor:
 def join_windows(windows: Tensor, height: int, width: int) -> Tensor:
     """Undo `split_windows` for a grid of height × width tokens."""
     window, channels = windows.shape[2:]
-    rows, columns = -(-height // window), -(-width // window)
+    rows, columns = windows_over(height, window), windows_over(width, window)
     x = windows.reshape(-1, rows, columns, window, window, channels).transpose(2, 3)
     return x.reshape(-1, rows * window, columns * window, channels)[:, :height, :width]
