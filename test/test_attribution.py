@@ -41,6 +41,8 @@ class Predictor:
     if there is one.
     """
 
+    device = torch.device('cpu')
+
     def __init__(self) -> None:
         self.passes = 0
         self.pause = Event()

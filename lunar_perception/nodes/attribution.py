@@ -18,6 +18,7 @@ from collections.abc import Callable
 from threading import Event, Lock
 from typing import Any, NamedTuple, TYPE_CHECKING
 
+from lunar_perception.nodes.network import wait_for_device
 from lunar_perception.nodes.worker import FrameWorker
 import numpy as np
 from std_msgs.msg import Header
@@ -98,6 +99,8 @@ class AttributionWorker:
             self._asked_waits = self._asked_waits and not task.asked
 
         def give_way() -> None:
+            # Or else passes would queue up on the device, and classification behind them.
+            wait_for_device(task.predictor)
             self._idle.wait(PATIENCE_S)
             if self._ending.is_set() or not (task.asked or self._wanted()):
                 raise AttributionEndedError

@@ -98,6 +98,14 @@ def network_values(predictor: Predictor) -> dict[str, str]:
     return values
 
 
+def wait_for_device(predictor: Predictor) -> None:
+    """Wait until a predictor's device has done all that it was given."""
+    if predictor.device.type == 'cuda':
+        import torch
+
+        torch.cuda.synchronize(predictor.device)
+
+
 def free_device_memory() -> None:
     """Give the device memory back that torch keeps for later, once a predictor is gone."""
     import torch
