@@ -16,6 +16,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import lru_cache
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def train_terrain(
     )
     torch.manual_seed(config.seed)
     model = make_network(config)
-    images = CropImages.read(read_crops(data), config.data.cache_size)
+    images = read_images(data, config.data.cache_size)
     train, test = split(images.crops, config.data)
     print(f'{len(train)} crops to train on, {len(test)} held out; {device}, {config.size} px')
     output.mkdir(parents=True, exist_ok=True)
@@ -103,9 +104,13 @@ def train_terrain(
         output=output,
         resume=resume,
     )
+    count = np.bincount(images.label[train], minlength=len(HIRISE_LANDMARKS))
+    adjust_logits(averaged, count, config.logit_adjustment)
     logits = class_logits(averaged, images, test, config, device)
     truth = images.label[test]
-    temperature = fit_temperature(logits.clone(), torch.from_numpy(truth))
+    temperature = config.temperature
+    if temperature is None:
+        temperature = fit_temperature(logits.clone(), torch.from_numpy(truth))
     if isinstance(averaged, TerrainModel):
         shipped = TerrainModel(replace(averaged.config, temperature=temperature))
         shipped.load_state_dict(averaged.state_dict())
@@ -124,6 +129,12 @@ def train_terrain(
     ]
     write_json(output / 'predictions.json', rows)
     return metrics
+
+
+@lru_cache(maxsize=1)
+def read_images(data: Path, size: int) -> CropImages:
+    """Return the crops in `data` at side `size`; the runs of a study share them."""
+    return CropImages.read(read_crops(data), size)
 
 
 class PooledSegmentation(nn.Module):
@@ -169,6 +180,16 @@ def make_network(config: TerrainTrainConfig) -> nn.Module:
         if start.config.class_names == model.config.class_names:
             assign_weights(model.head, start.head.state_dict(), config.initial)
     return model
+
+
+@torch.no_grad()
+def adjust_logits(model: nn.Module, count: np.ndarray, amount: float) -> None:
+    """Add `amount` · log(share) to each class's logits; `count` (C,) crops; one at the least."""
+    layer = [module for module in model.modules() if isinstance(module, nn.Conv2d)][-1]
+    if layer.bias is None or len(layer.bias) != len(count):
+        raise ValueError("the network's last convolution does not give the classes' logits")
+    share = torch.from_numpy(np.maximum(count, 1) / np.maximum(count, 1).sum())
+    layer.bias += amount * share.log().to(layer.bias)
 
 
 def make_loss(label_smoothing: float) -> Callable[[nn.Module, CropBatch], dict[str, Tensor]]:

@@ -16,10 +16,13 @@
 
 from argparse import ArgumentParser
 from dataclasses import dataclass
+from datetime import date
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+from lunar_perception.atomic import write_json
+from lunar_perception.machine import hardware, versions
 from train.config import load_config
 from train.terrain_config import TerrainTrainConfig
 import tyro
@@ -42,7 +45,7 @@ class TerrainCommand:
             does not hold them yet, and print the paper's Tables 1 and 3 beside ours.
         rows: of the study, only these.
         seeds: runs of each row of the study.
-        record: JSON file for the study's figures, with what they were measured on.
+        record: JSON file for the figures, with what they were measured on.
         train: what the YAML file says, to be overridden.
 
     """
@@ -80,16 +83,30 @@ def run_terrain(arguments: list[str]) -> None:
         missing = '--data' if command.data is None else '--output'
         raise ValueError(f'{missing} is missing: see python -m train terrain --help')
     if command.study:
-        from benchmarks.record import write_record
         from train.terrain_study import run_study
         from train.terrain_tables import tables
 
-        study = run_study(command.train, command.data, command.output, command.seeds, command.rows)
-        if command.record is not None:
-            write_record(command.record, study)
-        print(tables(study))
-        return
-    from train.terrain import train_terrain
+        found = run_study(command.train, command.data, command.output, command.seeds, command.rows)
+        print(tables(found))
+    else:
+        from train.terrain import train_terrain
 
-    metrics = train_terrain(command.train, command.data, command.output, resume=command.resume)
-    print(json.dumps(metrics, indent=2))
+        found = train_terrain(command.train, command.data, command.output, resume=command.resume)
+        print(json.dumps(found, indent=2))
+    if command.record is not None:
+        write_record(command.record, arguments, found)
+
+
+def write_record(path: Path, arguments: list[str], found: dict[str, Any]) -> None:
+    """Write figures beside date, command, hardware and versions; of folders only the names."""
+    words = [Path(word).name if Path(word).is_absolute() else word for word in arguments]
+    write_json(
+        path,
+        {
+            'date': date.today().isoformat(),
+            'command': ' '.join(['python', '-m', 'train', 'terrain', *words]),
+            'hardware': hardware(),
+            'versions': versions(),
+            'results': found,
+        },
+    )

@@ -115,6 +115,10 @@ class TerrainTrainConfig(RunConfig):
         generated: learn from generated crops, and only score on real ones.
         size: side in pixels of the network's input.
         label_smoothing: share of the target that is spread over all classes.
+        logit_adjustment: how much of the log of the classes' shares in the training crops is
+            added to the logits after training (arXiv 2007.07314); what balanced drawing took
+            from the frequent classes is given back in part.
+        temperature: of the network that is saved; None = fitted on the held-out crops.
 
     """
 
@@ -129,6 +133,8 @@ class TerrainTrainConfig(RunConfig):
     generated: bool = False
     size: int = 224
     label_smoothing: float = 0.0
+    logit_adjustment: float = 0.0
+    temperature: float | None = None
     data: CropDataConfig = field(default_factory=CropDataConfig)
     augment: CropAugmentConfig = field(default_factory=CropAugmentConfig)
 

@@ -20,17 +20,15 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from lunar_perception.atomic import atomic_path, write_json
-from lunar_perception.data.hirise import read_crops
+from lunar_perception.atomic import write_json
 from lunar_perception.models.terrain import TerrainModel
 from lunar_perception.taxonomy import HIRISE_LANDMARKS
-from matplotlib.figure import Figure
 import numpy as np
 import torch
 from torch import nn, Tensor
-from train.terrain import class_logits, score, split, train_terrain
-from train.terrain_batches import CropImages
+from train.terrain import class_logits, read_images, score, split, train_terrain
 from train.terrain_config import TerrainTrainConfig
+from train.terrain_pictures import draw_confusion, draw_failures
 
 
 def rows_of(config: TerrainTrainConfig) -> dict[str, TerrainTrainConfig]:
@@ -52,9 +50,9 @@ def run_study(
     """
     Train each row with each seed, as far as that is not done yet; return and write the figures.
 
-    `names` picks rows; none = all. `output` gets a folder a run, `study.json`, and
-    `confusion.png` of the full network. Raises ValueError for an unknown row, and what
-    `train_terrain` raises.
+    `names` picks rows; none = all. `output` gets a folder a run, `study.json`, and of the full
+    network `confusion.png`, over all its runs, and `failures.png` in its first. Raises
+    ValueError for an unknown row, and what `train_terrain` raises.
     """
     rows = rows_of(config)
     for name in names:
@@ -70,6 +68,7 @@ def run_study(
     if 'full' in study['rows']:
         study['attention'] = without_attention(rows['full'], data, output, seeds)
         draw_confusion(np.array(study['rows']['full']['confusion']), output / 'confusion.png')
+        draw_failures(output / 'full-0', read_images(data, config.data.cache_size))
     write_json(output / 'study.json', study)
     return study
 
@@ -124,9 +123,8 @@ def without_attention(
     number a channel, which keeps the scale that later layers expect and takes away only what
     depends on the image. Each is the change from the network as trained, over the seeds.
     """
-    crops = read_crops(data)
-    images = CropImages.read(crops, config.data.cache_size)
-    _, test = split(crops, config.data)
+    images = read_images(data, config.data.cache_size)
+    _, test = split(images.crops, config.data)
     truth = images.label[test]
     changes: dict[str, list[float]] = {'identity': [], 'mean': []}
     for seed in range(seeds):
@@ -170,27 +168,3 @@ class MeanGate(nn.Module):
         """Return maps (B, C, h, w) times the mean gate."""
         average = torch.as_tensor(self.total) / self.count
         return x * (average[:, None, None] if average.ndim == 1 else average)
-
-
-def draw_confusion(confusion: np.ndarray, picture: Path) -> None:
-    """Draw a confusion matrix (C, C) of counts as a PNG, coloured by share of the true class."""
-    names = HIRISE_LANDMARKS.names
-    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(7.5, 6.5), layout='constrained')
-    axes = figure.subplots()
-    shown = axes.imshow(share, vmin=0, vmax=1, cmap='Blues')
-    for row, column in np.ndindex(*confusion.shape):
-        axes.text(
-            column,
-            row,
-            str(confusion[row, column]),
-            ha='center',
-            va='center',
-            color='white' if share[row, column] > 0.5 else 'black',
-        )
-    axes.set_xticks(range(len(names)), names, rotation=40, ha='right')
-    axes.set_yticks(range(len(names)), names)
-    axes.set(xlabel='predicted', ylabel='true')
-    figure.colorbar(shown, label='share of the true class')
-    with atomic_path(picture) as temporary:
-        figure.savefig(temporary, format='png', dpi=110)
