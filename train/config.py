@@ -219,6 +219,7 @@ class TrainConfig(RunConfig):
         encoder: checkpoint of SAM, SAM 2 or a unified network (folder or hub id) whose image
             encoder to start from.
         download: whether those may be fetched.
+        balance_labels: at the end, shift each class's logit to where held-out mIoU is largest.
         teacher: whose depth is distilled.
         loss: what is minimised.
 
@@ -228,6 +229,7 @@ class TrainConfig(RunConfig):
     initial: str | None = None
     encoder: str | None = None
     download: bool = False
+    balance_labels: bool = False
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     loss: LossConfig = field(default_factory=LossConfig)
 

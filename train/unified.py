@@ -33,6 +33,7 @@ from train.config import LossConfig, TeacherConfig, TrainConfig
 from train.critic import adversarial, DepthCritic
 from train.distillation import distillation
 from train.evaluation import calibrate, evaluate, figures
+from train.label_balance import balanced_offsets
 from train.loop import fit
 from train.losses import upsample_to
 from train.networks import build_network, CONFIGS, load_encoder, load_network
@@ -102,6 +103,10 @@ def train_unified(
         del averaged.critic
 
     held_out = setting.held_out
+    if config.balance_labels:
+        offsets = balanced_offsets(held_out.thinned(CALIBRATION_FRAMES).predictions(averaged))
+        with torch.no_grad():
+            averaged.segmentation_head[-1].bias += offsets.to(device)
     temperature, uncertainty_scale = calibrate(averaged, held_out.thinned(CALIBRATION_FRAMES))
     network = replace(network, temperature=temperature, uncertainty_scale=uncertainty_scale)
     shipped = build_network(config.model, network)
