@@ -108,7 +108,7 @@ class ReferenceCostmap:
         return self.origin + (np.argwhere(self.cost == LETHAL)[:, ::-1] + 0.5) * self.resolution
 
     def cells(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the cells (N, 2) x, y that hold places (N, ≥ 2), and which are in the window."""
+        """Return what cells (N, 2) x, y hold places (N, ≥ 2), and which of them the window has."""
         offsets = (np.asarray(places, np.float64)[:, :2] - self.origin) / self.resolution
         cells = np.floor(offsets).astype(int)
         return cells, ((cells >= 0) & (cells < self.size)).all(axis=1)
@@ -121,7 +121,7 @@ class ReferenceCostmap:
         low, high = np.maximum(shift, 0), np.minimum(shift + self.size, self.size)
         if (low < high).all():
             (x0, y0), (x1, y1) = low - shift, high - shift
-            self.cost[y0:y1, x0:x1] = old[low[1] : high[1], low[0] : high[0]]
+            self.cost[y0:y1, x0:x1] = old[slice(low[1], high[1]), slice(low[0], high[0])]
 
     def _clear(self, observation: Observation, source: dict[str, Any]) -> None:
         start, inside = self.cells(observation.origin[None])
@@ -185,7 +185,8 @@ class ReferenceCostmap:
         )
         for x in np.unique(outline[:, 0]):
             column = outline[outline[:, 0] == x, 1]
-            self.cost[column.min() : column.max() + 1, x] = FREE
+            first, last = column.min(), column.max()
+            self.cost[slice(first, last + 1), x] = FREE
 
 
 def line_cells(
