@@ -108,7 +108,7 @@ class ReferenceCostmap:
         return self.origin + (np.argwhere(self.cost == LETHAL)[:, ::-1] + 0.5) * self.resolution
 
     def cells(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return what cells (N, 2) x, y hold places (N, ≥ 2), and which of them the window has."""
+        """Return x, y (N, 2) of the cells that hold `places` (N, ≥ 2), and which are inside."""
         offsets = (np.asarray(places, np.float64)[:, :2] - self.origin) / self.resolution
         cells = np.floor(offsets).astype(int)
         return cells, ((cells >= 0) & (cells < self.size)).all(axis=1)
