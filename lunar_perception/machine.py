@@ -24,6 +24,7 @@ from typing import Any
 LIBRARIES = (
     'torch',
     'transformers',
+    'timm',
     'segmentation-models-pytorch',
     'onnxruntime',
     'openvino',
