@@ -229,9 +229,15 @@ class UnifiedPredictor:
         )
 
     def warm_up(self, height: int, width: int) -> None:
-        """Predict once for a black image, so that later ones of its size take no longer."""
-        prediction = self(np.zeros((height, width, 3), np.uint8))
-        _ = prediction.confidence, prediction.uncertainty
+        """
+        Make ready for images of this size, so that the first takes no longer than later ones.
+
+        Raises as a call does where the chosen backend can not be used.
+        """
+        self._runner.prepare(*self.network_size(height, width))
+        if self.backend == 'torch':  # the others ran already, when they were checked
+            prediction = self(np.zeros((height, width, 3), np.uint8))
+            _ = prediction.confidence, prediction.uncertainty
 
     def _resize(self, image: np.ndarray) -> np.ndarray:
         height, width = self.network_size(*image.shape[:2])
