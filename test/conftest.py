@@ -23,6 +23,7 @@ NEEDED = {
     'launch_pytest': 'needs ROS 2 with launch_pytest',
     'rclpy': 'needs ROS 2',
     'sensor_msgs': 'needs ROS 2',
+    'std_msgs': 'needs ROS 2',
 }
 IMPORT = re.compile(rf'^(?:from|import) ({"|".join(NEEDED)})\b', re.MULTILINE)
 

@@ -19,14 +19,11 @@ from queue import Empty, Queue
 from threading import Event
 from typing import Any
 
-import numpy as np
-import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2')
-
 from lunar_perception.models import TerrainOutput
 from lunar_perception.nodes import attribution
 from lunar_perception.nodes.attribution import AttributionTask, AttributionWorker
+import numpy as np
+import pytest
 from std_msgs.msg import Header
 import torch
 

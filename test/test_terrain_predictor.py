@@ -44,7 +44,7 @@ def crop(height: int = SIZE, width: int = SIZE, seed: int = 0) -> np.ndarray:
 
 
 def test_it_says_what_the_network_says(predictor: TerrainPredictor, folder: Path) -> None:
-    """Normalised, divided by the temperature, at the network's own size: no resizing."""
+    """Compare with the network itself, at its own size, where nothing is resized."""
     image = crop()
     model = TerrainModel.from_pretrained(folder)
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
