@@ -329,7 +329,7 @@ def test_grad_cam_comes_at_most_at_its_rate(client: Client) -> None:
     client.subscribe('terrain/label', 'terrain/gradcam')
     client.answers(picture(), 'terrain/label', 'terrain/gradcam')
     assert client.set_parameter('explain_rate', 1e-6) == ''  # once in eleven days
-    client.got.clear()
+    client.got['terrain/gradcam'].clear()
     for _ in range(4):
         client.answers(picture(), 'terrain/label')
     assert not client.got['terrain/gradcam']
