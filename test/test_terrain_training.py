@@ -17,10 +17,12 @@
 from dataclasses import replace
 import json
 from pathlib import Path
+from zipfile import ZipFile
 
 import cv2
 from lunar_perception.classification import ClassificationScore
-from lunar_perception.data.hirise import Crop, read_crops
+from lunar_perception.data.hirise import Crop, read_crops, read_image
+from lunar_perception.inference.terrain import SHIPPED_WEIGHTS, TerrainPredictor
 from lunar_perception.models import TerrainModel
 from lunar_perception.models.terrain import TerrainOutput
 from lunar_perception.taxonomy import HIRISE_LANDMARKS
@@ -366,6 +368,34 @@ def test_splits_are_by_source_unless_asked_otherwise(crops_folder: Path) -> None
     assert len(train) == len(test) == 60
     with pytest.raises(ValueError, match='no official split'):
         split(crops, replace(RUN.data, split='official'))
+
+
+# What ships
+
+SUBSET = Path(__file__).resolve().parents[2] / 'shared' / 'data' / 'hirise-map-proj-v3-subset.zip'
+
+
+def test_the_shipped_checkpoint_is_small_and_whole() -> None:
+    assert {path.name for path in SHIPPED_WEIGHTS.iterdir()} == {
+        'README.md',
+        'config.json',
+        'model.safetensors',
+    }
+    assert (SHIPPED_WEIGHTS / 'model.safetensors').stat().st_size <= 16 * 2**20
+    config = TerrainModel.from_pretrained(SHIPPED_WEIGHTS).config
+    assert config.class_names == HIRISE_LANDMARKS.names
+    assert config.channel_attention and config.spatial_attention and config.segmentation_head
+
+
+@pytest.mark.skipif(not SUBSET.exists(), reason='needs the HiRISE subset beside the checkout')
+def test_the_shipped_weights_name_real_crops(tmp_path: Path) -> None:
+    with ZipFile(SUBSET) as archive:
+        archive.extractall(tmp_path)
+    crops = read_crops(tmp_path)[::15]
+    predictor = TerrainPredictor.from_pretrained(device='cpu')
+    named = [predictor(read_image(crop.path)).class_id for crop in crops]
+    # They were trained on these: this says that images reach the network as in training.
+    assert np.mean(np.array(named) == [crop.label for crop in crops]) > 0.7
 
 
 # The command

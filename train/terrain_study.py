@@ -21,11 +21,12 @@ from statistics import mean, stdev
 from typing import Any
 
 from lunar_perception.atomic import write_json
-from lunar_perception.models.terrain import TerrainModel
+from lunar_perception.models.terrain import ABLATION, TerrainModel
 from lunar_perception.taxonomy import HIRISE_LANDMARKS
 import numpy as np
 import torch
 from torch import nn, Tensor
+from train.loop import LAST
 from train.terrain import class_logits, read_images, score, split, train_terrain
 from train.terrain_config import TerrainTrainConfig
 from train.terrain_pictures import draw_confusion, draw_failures
@@ -34,11 +35,16 @@ from train.terrain_pictures import draw_confusion, draw_failures
 def rows_of(config: TerrainTrainConfig) -> dict[str, TerrainTrainConfig]:
     """Return the paper's ablation and baselines around `config`, one backbone and protocol."""
     encoder = f'tu-{config.backbone}'  # timm's backbones in segmentation-models-pytorch
+    ours = {
+        name: replace(
+            config,
+            attention=changes['channel_attention'],
+            segmentation_head=changes['segmentation_head'],
+        )
+        for name, changes in ABLATION.items()
+    }
     return {
-        'baseline': replace(config, attention=False, segmentation_head=False),
-        'segmentation head': replace(config, attention=False, segmentation_head=True),
-        'attention': replace(config, attention=True, segmentation_head=False),
-        'full': replace(config, attention=True, segmentation_head=True),
+        **ours,
         'U-Net': replace(config, network='unet', backbone=encoder, initial=None),
         'DeepLabV3+': replace(config, network='deeplabv3plus', backbone=encoder, initial=None),
     }
@@ -62,7 +68,9 @@ def run_study(
         for name in names or rows:
             run = output / f'{name.replace(" ", "_")}-{seed}'
             if not (run / 'metrics.json').exists():
-                started = (run / 'log.jsonl').exists()
+                started = (run / LAST).exists()
+                if not started:  # interrupted before its first checkpoint
+                    (run / 'log.jsonl').unlink(missing_ok=True)
                 train_terrain(replace(rows[name], seed=seed), data, run, resume=started)
     study = collect_study(output, list(names or rows), seeds)
     if 'full' in study['rows']:
