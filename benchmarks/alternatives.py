@@ -36,6 +36,7 @@ from lunar_perception import UnifiedPredictor
 from lunar_perception.timing import run_in_turn, spreads
 import numpy as np
 import segmentation_models_pytorch as smp
+from segmentation_models_pytorch.encoders._preprocessing import preprocess_input
 import torch
 from torch import nn
 from transformers import (
@@ -52,6 +53,13 @@ from transformers import (
 
 CLASSES = 5
 DPT_SIDE = 384
+IMAGENET = {
+    'mean': (0.485, 0.456, 0.406),
+    'std': (0.229, 0.224, 0.225),
+    'input_range': (0, 1),
+    'input_space': 'RGB',
+}
+"""What smp's get_preprocessing_fn would fetch for ResNet-34."""
 PAIRS = {
     'segformer-b0 + depth-anything-v2-small': ('segformer-b0', 'depth-anything-v2-small'),
     'unet++ + dpt-large': ('unet++', 'dpt-large'),
@@ -189,12 +197,12 @@ def unet_plus_plus(image: np.ndarray, device: str) -> tuple[nn.Module, Program]:
     """Return UNet++ on a ResNet-34, and what gives its labels (H, W) of the image."""
     network = smp.UnetPlusPlus('resnet34', encoder_weights=None, classes=CLASSES)
     network.to(device).eval()
-    normalise = smp.encoders.get_preprocessing_fn('resnet34')
 
     @torch.inference_mode()
     def run() -> np.ndarray:
-        pixels = torch.from_numpy(normalise(image).astype(np.float32)).permute(2, 0, 1)
-        return network(pixels[None].to(device))[0].argmax(dim=0).cpu().numpy()
+        pixels = torch.from_numpy(preprocess_input(image, **IMAGENET).astype(np.float32))
+        scores = network(pixels.permute(2, 0, 1)[None].to(device))[0]
+        return scores.argmax(dim=0).cpu().numpy()
 
     return network, run
 

@@ -78,7 +78,7 @@ def read_records(folder: Path) -> dict[str, dict[str, Any]]:
         raise ValueError(
             f'{folder} has no {", ".join(missing)}; python -m benchmarks.all measures them'
         )
-    wanted = [*NAMES, *(f'gpu_{name}' for name in NAMES)]
+    wanted = [*NAMES, *(f'gpu_{name}' for name in (*NAMES, 'huge'))]
     paths = {name: folder / f'{name}.json' for name in wanted}
     return {name: json.loads(path.read_text()) for name, path in paths.items() if path.is_file()}
 
@@ -99,7 +99,7 @@ def page(records: Records) -> str:
                 [
                     goal.text,
                     f'{"≥" if goal.at_least else "≤"} {goal.bound:g}',
-                    f'{goal.value:.3g}',
+                    f'{goal.value:.4g}',
                     'holds' if goal.holds else 'does not hold',
                 ]
                 for goal in goals(results)
@@ -205,13 +205,14 @@ def stages(results: Mapping[str, Any]) -> list[str]:
                 name + (' (default)' if name == results['default_backend'] else ''),
                 *(f'{row["stages_ms"][stage]["median"]:.1f}' for stage in names),
                 f'{row["predictor_hz"]:.1f}',
+                f'{row["ready_s"]:.1f}',
             ]
             for name, row in used.items()
         ]
         parts += [
             f'An image of {side}², milliseconds; `lunar-perception bench` makes this table on '
             'your machine:',
-            table(['backend', *names, 'predictor, Hz'], rows),
+            table(['backend', *names, 'predictor, Hz', 'ready, s'], rows),
         ]
         refused = [
             f'- `{name}` is not used: {row["refused"]}'
@@ -420,6 +421,10 @@ def gpu(results: Mapping[str, Any]) -> list[str]:
     for name, tell in (('encoder', encoder), ('node', node), ('alternatives', alternatives)):
         if f'gpu_{name}' in results:
             parts += [text for text in tell(results[f'gpu_{name}'])[1:] if '![' not in text]
+    if 'gpu_huge' in results:
+        huge = results['gpu_huge']
+        parts += [f'The whole {huge["config"]} network:']
+        parts += [t for t in (*stages(huge)[1:], *node(huge['node'])[1:]) if '![' not in t]
     return parts
 
 

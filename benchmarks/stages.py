@@ -15,19 +15,25 @@
 """
 Time the stages of a frame by backend, as `lunar-perception bench` does.
 
-    python -m benchmarks.stages [--repeats N] [--threads N] [--device D] [--output JSON]
+    python -m benchmarks.stages [--repeats N] [--threads N] [--device D] [--backends NAME …]
+                                [--output JSON]
+
+Without `--backends`, all but int8, which takes minutes to calibrate at its first start.
 """
 
 from benchmarks.record import write_record
 from benchmarks.setting import arguments, prepare
 from lunar_perception.commands.bench import describe, measure, SIDES
+from lunar_perception.inference.backends import BACKENDS
 
 
 def main() -> None:
     parser = arguments(__doc__.splitlines()[1], repeats=7)
+    quick = [name for name in BACKENDS if name != 'int8']
+    parser.add_argument('--backends', nargs='+', choices=BACKENDS, default=quick)
     options = parser.parse_args()
     prepare(options)
-    results = measure(SIDES, options.repeats, device=options.device)
+    results = measure(SIDES, options.repeats, device=options.device, backends=options.backends)
     print(describe(results))
     if options.output:
         write_record(options.output, results)

@@ -21,6 +21,7 @@ from datetime import date
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from time import perf_counter
 from typing import Any
 
 import cv2
@@ -38,6 +39,7 @@ from lunar_perception.inference.stages import predict_by_stages
 from lunar_perception.machine import hardware, versions
 from lunar_perception.timing import spreads
 import numpy as np
+import torch
 from tqdm import tqdm
 
 SIDES = (448, 1024)
@@ -48,7 +50,7 @@ Stages = Callable[[UnifiedPredictor, np.ndarray], dict[str, float]]
 
 def run(arguments: Namespace) -> None:
     """Measure, print tables, write JSON where `--output` says; CommandError if nothing runs."""
-    results = measure(SIDES, REPEATS)
+    results = measure(SIDES, REPEATS, backends=tuple(BACKENDS))
     print(describe(results))
     if arguments.output is not None:
         write_json(
@@ -72,17 +74,18 @@ def measure(
     *,
     device: str = 'auto',
     model: str | Path | None = None,
-    backends: Sequence[str] = tuple(BACKENDS),
+    backends: Sequence[str],
 ) -> dict[str, Any]:
     """
     Return the stages' times by backend and side of a square image, and the default backend.
 
     Stages are in milliseconds; decode, cloud and publish need ROS 2. `predictor_hz` is how many
     images a second become labels, depth, confidence and uncertainty. A backend that can not be
-    used has `refused`, the reason, instead. The backends take turns.
+    used has `refused`, the reason, instead. `ready_s` is what loading and the first image took,
+    `device_memory_mib` the most that torch held on a GPU by then. The backends take turns.
     """
     with _stages() as stages:
-        predictors, refused = _open(backends, sides[0], device, model)
+        predictors, opened = _open(backends, sides[0], device, model)
         by_side = {}
         for side in sides:
             image = picture(side)
@@ -95,8 +98,9 @@ def measure(
                     seconds = stages(predictors[name], image)
                     if number >= 0:
                         times[name].append(seconds)
-            rows = refused | {name: _row(laps) for name, laps in times.items()}
-            by_side[str(side)] = {name: rows[name] for name in backends}
+            rows = {name: opened[name] for name in backends}
+            rows |= {name: opened[name] | _row(laps) for name, laps in times.items()}
+            by_side[str(side)] = rows
     order = AUTO_ORDER[choose_device(device).type]
     default = next((name for name in order if name in predictors), '')
     return {'default_backend': default, 'by_side': by_side}
@@ -150,13 +154,19 @@ def _stages() -> Iterator[Stages]:
 def _open(
     names: Sequence[str], side: int, device: str, model: str | Path | None
 ) -> tuple[dict[str, UnifiedPredictor], dict[str, Any]]:
-    """Return predictors by backend, ready for images of `side`, and rows of those refused."""
-    predictors, rows = {}, {}
+    """Return predictors by backend, ready for images of `side`, and how that went, by backend."""
+    predictors: dict[str, UnifiedPredictor] = {}
+    rows: dict[str, Any] = {}
     for name in tqdm(names, desc='prepare backends', disable=None):
+        start = perf_counter()
         try:
             predictor = UnifiedPredictor.from_pretrained(model, device=device, backend=name)
             predictor.warm_up(side, side)
             predictors[name] = predictor
+            rows[name] = {'ready_s': round(perf_counter() - start, 2)}
+            if predictor.device.type == 'cuda':
+                most = torch.cuda.max_memory_allocated(predictor.device)
+                rows[name]['device_memory_mib'] = round(most / 2**20)
         except (BackendError, BackendRefusedError) as error:
             rows[name] = {'refused': ' '.join(str(error).split())}
     return predictors, rows
