@@ -81,7 +81,7 @@ def test_a_slope_is_measured_and_lethal_above_the_limit(slope_deg: float, across
     assert inside.sum() > 500
     np.testing.assert_allclose(result.slope_deg[inside], slope_deg, atol=0.2)
     assert ((result.cost[inside] == LETHAL) == (slope_deg > 20)).all()
-    plain = (y < -0.2) & (x < 8) if across else x < 2.2
+    plain = (y < -0.2) & (x < 8) if across else x < 1.9
     assert (result.cost[plain] == 0).all()
 
 
@@ -138,7 +138,7 @@ def test_a_crater_is_lethal_at_its_rim_and_walls_not_on_its_floor() -> None:
     assert not lethal[off > 2.5].any()
 
 
-@pytest.mark.parametrize('edge', [3.0, 6.0])
+@pytest.mark.parametrize('edge', [3.0, 4.0])
 def test_the_edge_of_a_cliff_is_lethal_though_its_wall_is_hidden(edge: float) -> None:
     result, world = judged(lambda x, y: np.where(x > edge, -1.0, 0.0) + 0 * y)
     columns = (result.cost == LETHAL).any(axis=0)
