@@ -139,21 +139,21 @@ def main() -> None:
             frame_interval=arguments.spacing / 2.0,
         )
         drive(config, arguments.frames, predictor, settings, tallies)
-    results = {
-        'scenes': arguments.scenes,
-        'frames': arguments.scenes * arguments.frames,
-        'cloud_points': (arguments.size // settings.cloud_stride) ** 2,
-        'hazard_classes': list(settings.hazard_classes),
-        'min_hazard_points': settings.min_hazard_points,
-        **{
-            f'{origin}, {sources}, {tolerance}': tally.results(sources != 'geometry')
-            for (origin, sources, tolerance), tally in tallies.items()
-        },
-    }
+        results = {
+            'scenes': number,
+            'frames': number * arguments.frames,
+            'cloud_points': (arguments.size // settings.cloud_stride) ** 2,
+            'hazard_classes': list(settings.hazard_classes),
+            'min_hazard_points': settings.min_hazard_points,
+            **{
+                f'{origin}, {sources}, {tolerance}': tally.results(sources != 'geometry')
+                for (origin, sources, tolerance), tally in tallies.items()
+            },
+        }
+        if arguments.output:  # after each scene: the whole takes long
+            write_record(arguments.output, results)
     for name, figures in results.items():
         print(name, figures)
-    if arguments.output:
-        write_record(arguments.output, results)
 
 
 def drive(
