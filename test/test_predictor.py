@@ -14,6 +14,7 @@
 
 """The predictor: sizes, focal length, calibration, laziness, refusals; the package's doors."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 import subprocess
@@ -30,6 +31,8 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 torch.set_num_threads(1)  # tiny tensors: threads would only wait for one another
 
@@ -285,6 +288,65 @@ def test_cuda_agrees_with_the_cpu() -> None:
     image = picture(120, 90)
     on_cpu, on_cuda = predictor_of()(image), UnifiedPredictor(model_of(CONFIG))(image)
     assert (on_cpu.label == on_cuda.label).mean() > 0.95
+
+
+class Written(TorchDispatchMode):
+    """Counts operations within it, and the bytes of new tensors that they write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: Counter[str] = Counter()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        name = func._overloadpacket.__name__
+        self.operations[name] += 1
+        given = {x.data_ptr() for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
+        for x in tree_leaves(result):
+            if isinstance(x, torch.Tensor) and x.data_ptr() not in given:
+                self.bytes += x.nbytes
+        return result
+
+
+def test_a_frame_costs_one_pass_and_the_same_operations_every_time() -> None:
+    predictor = predictor_of()
+    calls: list[int] = []
+    predictor.model.register_forward_hook(lambda *_: calls.append(1))
+    counts = []
+    for _ in range(3):
+        with Written() as frame:
+            prediction = predictor(picture(192, 256))
+            _ = prediction.label, prediction.confidence, prediction.depth, prediction.uncertainty
+        counts.append(frame.operations)
+    assert len(calls) == 3
+    assert counts[1] == counts[2]  # the first also computes what is kept
+    # Tables are not looked up, and nothing waits for the device before the results are read.
+    assert not {'index', 'arange', '_local_scalar_dense', 'upsample_bicubic2d'} & set(counts[1])
+
+
+def test_images_are_resized_once_and_little_is_written_behind_the_network() -> None:
+    predictor = predictor_of()
+    size = (960, 960)
+    pixels = 4 * size[0] * size[1]  # the bytes of one float32 image
+
+    def written(*names: str) -> tuple[float, Counter[str]]:
+        prediction = predictor(picture(*size))
+        with Written() as frame:
+            for name in names:
+                getattr(prediction, name)
+        return frame.bytes / pixels, frame.operations
+
+    # Five logits, the best of them and its index (8 bytes), and the label.
+    images, operations = written('label')
+    assert images < 8.5
+    assert operations['upsample_bilinear2d'] == 1
+    images, operations = written('label', 'confidence', 'depth', 'uncertainty')
+    assert images < 14
+    assert operations['upsample_bilinear2d'] == 3
+    assert operations['_to_copy'] <= 2
+    again, _ = written('label', 'label')
+    assert again < 8.5
 
 
 def test_unknown_devices_precisions_and_backends_are_refused(tmp_path: Path) -> None:
