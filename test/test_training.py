@@ -21,6 +21,7 @@ from pathlib import Path
 import signal
 import subprocess
 import sys
+from time import process_time
 
 from lunar_perception.camera import PinholeCamera
 from lunar_perception.data.lusnar_writer import LusnarSceneWriter
@@ -148,6 +149,10 @@ def test_frames_are_split_by_scene(scenes):
     assert test.tolist() == [3, 4, 5]
     assert train.tolist() == [0, 1, 2, 6, 7, 8]
     assert frames.split(())[1].tolist() == [6, 7, 8]
+    train, test = frames.split(['Moon_2'], ['Moon_3'])
+    assert (train.tolist(), test.tolist()) == ([0, 1, 2], [3, 4, 5])
+    with pytest.raises(ValueError, match='Moon_7 is not in the data'):
+        frames.split([], ['Moon_7'])
     with pytest.raises(ValueError, match='Moon_9 is not in the data; it has Moon_1, Moon_2'):
         frames.split(['Moon_9'])
     with pytest.raises(ValueError, match='would be held out'):
@@ -427,6 +432,16 @@ def test_time_bounded_run_ends(scenes, tmp_path):
     last = json.loads((tmp_path / 'run' / 'log.jsonl').read_text().splitlines()[-1])
     assert last['step'] > 0
     assert 1 < last['seconds'] < 60
+
+
+def test_the_processs_clock_does_not_count_what_others_compute(scenes, tmp_path):
+    config = replace(RUN, steps=None, minutes=0.05, clock='process', evaluate_every=10**6)
+    used = process_time()
+    train_unified(config, scenes, tmp_path / 'run', model_config=TINY)
+    used = process_time() - used
+    last = json.loads((tmp_path / 'run' / 'log.jsonl').read_text().splitlines()[-1])
+    assert 0 < last['seconds'] <= used  # evaluation comes on top
+    assert last['step'] > 0
 
 
 def test_loss_that_is_not_a_number_stops_the_run(scenes, tmp_path):
