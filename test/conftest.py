@@ -19,13 +19,7 @@ import re
 
 import pytest
 
-NEEDED = {
-    'launch_pytest': 'needs ROS 2 with launch_pytest',
-    'rclpy': 'needs ROS 2',
-    'sensor_msgs': 'needs ROS 2',
-    'std_msgs': 'needs ROS 2',
-}
-IMPORT = re.compile(rf'^(?:from|import) ({"|".join(NEEDED)})\b', re.MULTILINE)
+IMPORT = re.compile(r'^(?:from|import) (launch_pytest|rclpy|std_srvs|\w+_msgs)\b', re.MULTILINE)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -36,7 +30,8 @@ def pytest_make_collect_report(collector: pytest.Collector) -> pytest.CollectRep
     text = collector.path.read_text()
     for imported in IMPORT.finditer(text):
         if find_spec(imported[1]) is None:
+            with_it = ' with launch_pytest' if imported[1] == 'launch_pytest' else ''
             line = text.count('\n', 0, imported.start()) + 1
-            where = (str(collector.path), line, f'Skipped: {NEEDED[imported[1]]}')
+            where = (str(collector.path), line, f'Skipped: needs ROS 2{with_it}')
             return pytest.CollectReport(collector.nodeid, 'skipped', where, [])
     return None
