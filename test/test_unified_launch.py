@@ -15,8 +15,10 @@
 """The shipped launch files under the real launch system: graph, parameters, a clean end."""
 
 from collections.abc import Iterator
+import json
 import os
 from pathlib import Path
+import sys
 from time import monotonic, sleep
 from typing import Any
 
@@ -24,6 +26,7 @@ from ament_index_python.packages import get_package_share_directory, PackageNotF
 from launch import LaunchDescription
 from launch.actions import GroupAction, IncludeLaunchDescription, RegisterEventHandler
 from launch.event_handlers import OnProcessExit
+from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 import launch_pytest
 from lifecycle_msgs.srv import GetState
@@ -42,8 +45,42 @@ try:
 except PackageNotFoundError:
     pytest.skip('needs lunar_perception as colcon installs it', allow_module_level=True)
 
-TIMEOUT_S = 90.0
+TIMEOUT_S = 240.0
 EXITS: list[int] = []
+
+CONTAINER = """#!{python}
+# Stands in for a component container: notes what it is told to load.
+import json, os, pathlib, sys
+sys.dont_write_bytecode = True
+from composition_interfaces.srv import LoadNode
+import rclpy
+from rclpy.parameter import parameter_value_to_python
+
+rclpy.init()
+node = rclpy.create_node('container')
+loaded = []
+
+def load(request, response):
+    parameters = (*request.parameters, *request.extra_arguments)
+    loaded.append({{
+        'plugin': request.plugin_name,
+        'package': request.package_name,
+        'name': request.node_namespace + '/' + request.node_name,
+        'remappings': list(request.remap_rules),
+        'parameters': {{p.name: parameter_value_to_python(p.value) for p in parameters}},
+    }})
+    pathlib.Path({loaded!r} + '.new').write_text(json.dumps(loaded))
+    os.replace({loaded!r} + '.new', {loaded!r})
+    response.success, response.unique_id = True, len(loaded)
+    response.full_node_name = loaded[-1]['name']
+    return response
+
+node.create_service(LoadNode, '~/_container/load_node', load)
+try:
+    rclpy.spin(node)
+except (KeyboardInterrupt, rclpy.executors.ExternalShutdownException):
+    os._exit(0)
+"""
 
 
 def included(name: str, **arguments: str) -> GroupAction:
@@ -52,9 +89,34 @@ def included(name: str, **arguments: str) -> GroupAction:
     return GroupAction([IncludeLaunchDescription(source, launch_arguments=arguments.items())])
 
 
+def install_container(prefix: Path) -> None:
+    """Put the stand-in where ROS finds it before a real container."""
+    package = 'rclcpp_components'
+    container = prefix / 'lib' / package / 'component_container'
+    container.parent.mkdir(parents=True)
+    loaded = str(prefix / 'loaded.json')
+    container.write_text(CONTAINER.format(python=sys.executable, loaded=loaded))
+    container.chmod(0o755)
+    index = prefix / 'share' / 'ament_index' / 'resource_index' / 'packages'
+    index.mkdir(parents=True)
+    (index / package).touch()
+    os.environ['AMENT_PREFIX_PATH'] = f'{prefix}{os.pathsep}{os.environ["AMENT_PREFIX_PATH"]}'
+
+
+def note_exit(event: ProcessExited, _: object) -> None:
+    if event.process_name.startswith('unified_node'):
+        EXITS.append(event.returncode)
+
+
+@pytest.fixture(scope='module')
+def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp('prefix')
+
+
 @launch_pytest.fixture(scope='module')
-def launched(tmp_path_factory: pytest.TempPathFactory) -> LaunchDescription:
-    """Start both files at once: launch_ros starts only once in a process."""
+def launched(tmp_path_factory: pytest.TempPathFactory, prefix: Path) -> LaunchDescription:
+    """Start all files at once: launch_ros starts only once in a process."""
+    install_container(prefix)
     os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
     os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
     folder = tmp_path_factory.mktemp('launched')
@@ -63,9 +125,7 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> LaunchDescription:
     parameters.write_text('/**:\n  ros__parameters:\n    cloud_stride: 7\n    device: cuda:9\n')
     return LaunchDescription(
         [
-            RegisterEventHandler(
-                OnProcessExit(on_exit=lambda event, _: EXITS.append(event.returncode))
-            ),
+            RegisterEventHandler(OnProcessExit(on_exit=note_exit)),
             included(
                 'unified',
                 namespace='rover',
@@ -78,6 +138,14 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> LaunchDescription:
                 log_level='debug',
             ),
             included('two_cameras', model=model, device='cpu'),
+            included(
+                'camera_and_unified',
+                camera_namespace='mast',
+                camera_info_url='file:///mast.yaml',
+                namespace='mast_perception',
+                model=model,
+                device='cpu',
+            ),
             launch_pytest.actions.ReadyToTest(),
         ]
     )
@@ -140,6 +208,7 @@ def test_the_graph(peer: Node) -> None:
     assert subscribed.keys() - {'/parameter_events', '/clock'} == {
         '/mast/image_rect',
         '/mast/camera_info',
+        '/rover/imu',
     }
 
 
@@ -162,6 +231,30 @@ def test_two_cameras(peer: Node) -> None:
         assert not any(topic.startswith(f'/{other}/') for topic in (*subscribed, *published))
 
 
+@pytest.mark.launch(fixture=launched)
+def test_camera_and_unified(peer: Node, prefix: Path) -> None:
+    """Driver and rectification share a container; the node listens to what comes out of it."""
+    wait_until_active(peer, '/mast_perception/unified')
+    file, deadline = prefix / 'loaded.json', monotonic() + TIMEOUT_S
+    while not (file.is_file() and len(json.loads(file.read_text())) == 2):
+        assert monotonic() < deadline
+        sleep(0.1)
+    driver, rectify = json.loads(file.read_text())
+    assert (driver['package'], driver['plugin']) == ('v4l2_camera', 'v4l2_camera::V4L2Camera')
+    assert driver['name'] == '/mast/driver'
+    assert driver['parameters'] == {
+        'camera_frame_id': 'camera_optical',
+        'camera_info_url': 'file:///mast.yaml',
+        'use_intra_process_comms': True,
+    }
+    assert (rectify['package'], rectify['plugin']) == ('image_proc', 'image_proc::RectifyNode')
+    assert rectify['name'] == '/mast/rectify'
+    assert rectify['remappings'] == ['image:=image_raw']
+    assert rectify['parameters'] == {'use_intra_process_comms': True}
+    names = peer.get_subscriber_names_and_types_by_node('unified', '/mast_perception')
+    assert {'/mast/image_rect', '/mast/camera_info'} <= dict(names).keys()
+
+
 @pytest.mark.launch(fixture=launched, shutdown=True)
 def test_sigint_ends_each_with_0() -> None:
-    assert EXITS == [0, 0, 0]
+    assert EXITS == [0, 0, 0, 0]
