@@ -46,7 +46,7 @@ from std_srvs.srv import Trigger
 
 CLOCK_PERIOD_S = 0.025
 IDLE_PERIOD_S = 0.05
-READY_TIMEOUT_S = 180.0
+READY_TIMEOUT_S = 600.0
 """For the evaluator to say that the node is ready, which loads a network first."""
 
 SCORED_TIMEOUT_S = 120.0
