@@ -14,7 +14,7 @@
 
 """Backends: they agree with torch, are refused where they do not, cache, and are bounded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import importlib.util
 import logging
 import os
@@ -31,6 +31,7 @@ from lunar_perception.inference.backends import (
     BackendRefusedError,
     BACKENDS,
     CHOICES,
+    int8,
     NetworkRunner,
     PixelNetwork,
     registry,
@@ -44,6 +45,7 @@ from lunar_perception.inference.predictor import UnifiedPredictor
 from lunar_perception.models import UnifiedConfig, UnifiedModel
 from lunar_perception.models.encoders import SamEncoderConfig
 from lunar_perception.models.sam2 import Sam2EncoderConfig
+from lunar_perception.taxonomy import SKY
 import numpy as np
 import pytest
 from tiny_network import save_tiny_network
@@ -130,6 +132,53 @@ def test_the_network_of_one_size_is_one_graph(model: UnifiedModel) -> None:
     # The weights are shared, not copied.
     pointers = {x.data_ptr() for x in model.parameters()}
     assert pointers == {x.data_ptr() for x in network.parameters()}
+
+
+def test_int8_is_calibrated_and_held_to_its_own_gate(
+    model: UnifiedModel, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for library in ('onnx', 'onnxruntime', 'embreex'):
+        needs(library)
+    image = picture(64, 64)
+    truths = run(model, 'torch', image)
+    asked = []
+
+    def frames(size: tuple[int, int], seeds: range) -> Iterator[tuple[np.ndarray, ...]]:
+        asked.append((size, seeds))
+        label = truths[0][0].argmax(0).numpy().astype(np.uint8)
+        yield image, label, np.where(label == SKY, np.inf, truths[1][0, 0].numpy())
+
+    monkeypatch.setattr(int8, 'generated', frames)
+    monkeypatch.setattr(int8, 'LARGEST_LOSS', 1.0)
+    engine = NetworkRunner(model, device=CPU, backend='int8')
+    outputs = engine(image)
+    # Judged on other frames than calibrated on.
+    assert asked == [((64, 64), int8.CALIBRATION_SEEDS), ((64, 64), int8.GATE_SEEDS)]
+    assert not set(int8.CALIBRATION_SEEDS) & set(int8.GATE_SEEDS)
+    assert 'miou' in engine.agreement
+    assert 'fp32 1.0000' in engine.agreement  # against what fp32 says itself
+    assert [x.shape for x in outputs] == [x.shape for x in truths]
+    assert (outputs[0].argmax(1) == truths[0].argmax(1)).float().mean() > 0.5
+    assert not torch.equal(outputs[0], truths[0])
+    (quantised,) = empty_cache.glob('*.int8.onnx')
+    import onnx
+
+    operations = {node.op_type for node in onnx.load(str(quantised)).graph.node}
+    assert {'QuantizeLinear', 'DequantizeLinear'} <= operations
+
+    monkeypatch.setattr(int8, 'LARGEST_LOSS', -1.0)
+    with pytest.raises(BackendRefusedError, match=r'miou 0\.\d+ \(fp32 1\.0000\), delta1'):
+        NetworkRunner(model, device=CPU, backend='int8').prepare(64, 64)
+    assert len(asked) == 2  # the figures were kept
+
+
+def test_generated_frames_have_labels_and_depth() -> None:
+    needs('embreex')
+    image, label, depth = next(int8.generated((32, 48), range(3, 4)))
+    assert image.shape == (32, 48, 3)
+    assert image.dtype == label.dtype == np.uint8
+    assert label.shape == depth.shape == (32, 48)
+    np.testing.assert_array_equal(np.isposinf(depth), label == SKY)
 
 
 def test_results_are_the_callers_to_keep(model: UnifiedModel) -> None:
