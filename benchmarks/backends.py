@@ -66,7 +66,8 @@ def main() -> None:
 
     programs = {name: partial(run, name) for name in runners}
     times = run_in_turn(programs, options.repeats, synchronise=synchronise)
-    spent = {name: samples[-options.repeats :] for name, samples in spent.items()}
+    last = slice(-options.repeats, None)
+    spent = {name: samples[last] for name, samples in spent.items()}
     medians = {name: median(samples) for name, samples in spent.items()}
     results: dict[str, Any] = {
         'side': SIDE,

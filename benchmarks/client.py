@@ -44,7 +44,7 @@ class Stream(NamedTuple):
     """
     What became of images sent at a fixed rate.
 
-    Attributes:
+    Fields:
         rate: images a second that were asked for; `sent`: images that were sent.
         seconds: from the first image to the last.
         latencies: seconds from just before sending an image to the last of its outputs, in the

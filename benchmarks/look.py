@@ -174,8 +174,8 @@ def rounded(values: dict[str, float]) -> dict[str, float]:
 def tiles(images: Sequence[np.ndarray], columns: int = 3) -> np.ndarray:
     """Return images of one size as a table, row by row."""
     images = [*images, *[np.zeros_like(images[0])] * (-len(images) % columns)]
-    rows = [np.concatenate(images[k : k + columns], 1) for k in range(0, len(images), columns)]
-    return np.concatenate(rows)
+    table = np.stack(images).reshape(-1, columns, *images[0].shape)
+    return np.concatenate([np.concatenate(row, 1) for row in table])
 
 
 def contact_sheet(examples: Sequence[Example], columns: int = 6) -> np.ndarray:

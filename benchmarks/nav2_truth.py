@@ -41,7 +41,7 @@ class GroundTruth:
     """
     A stretch of ground in cells, (n, n) rows in y and columns in x.
 
-    Attributes:
+    Fields:
         origin: (2,) metres in the world, the outer corner of cell (0, 0).
         hazard: bool: something stands on the cell that rises more than 0.2 m above the bare ground
             below it, or the least-squares plane through the bare ground's heights at the 5 × 5

@@ -32,7 +32,7 @@ class HazardRule:
     """
     What makes a point a hazard.
 
-    Attributes:
+    Fields:
         sources: class: it is of one of `classes` (ids), with at least `min_confidence`;
             geometry: the ground there is lethal; both: either of them.
         max_range: metres from the camera up to which it counts.

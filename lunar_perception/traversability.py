@@ -54,7 +54,7 @@ class Traversability:
     """
     The ground at the points of one image, each (h, w) as they are.
 
-    Attributes:
+    Fields:
         slope_deg: float32 degrees between the ground around the point and level; NaN: unknown.
         step: float32 metres that the point's cell rises above the lowest one near it, or that the
             ground drops behind it; NaN: unknown.

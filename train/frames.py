@@ -170,7 +170,7 @@ def resize_frame(frame: Frame, size: int) -> tuple[np.ndarray, np.ndarray, np.nd
     height, width = frame.label.shape
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    square = np.s_[top : top + side, left : left + side]
+    square = slice(top, top + side), slice(left, left + side)
     image, label, depth = frame.image[square], frame.label[square], frame.depth[square]
     focal = frame.camera.fx / side
     if side != size:

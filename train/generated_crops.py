@@ -82,7 +82,8 @@ def generate_crop(label: int, size: int, rng: np.random.Generator) -> np.ndarray
 
 def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return y and x in [−1, 1], each (size, size)."""
-    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
+    steps = np.linspace(-1, 1, size)
+    y, x = np.meshgrid(steps, steps, indexing='ij')
     return y, x
 
 

@@ -260,7 +260,8 @@ def class_logits(
     model = model.eval()
     answers = [torch.empty(0, len(HIRISE_LANDMARKS))]
     for start in range(0, len(indices), config.data.batch_size):
-        chosen = indices[start : start + config.data.batch_size]
+        end = start + config.data.batch_size
+        chosen = indices[start:end]
         x = np.stack([resize(images.image[i], config.size) for i in chosen])
         answers.append(model(normalise(x / np.float32(255)).to(device)).class_logits.cpu())
     return torch.cat(answers)

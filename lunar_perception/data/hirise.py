@@ -219,8 +219,8 @@ def split_at_random(
     Warns: a crop's siblings and its source stand on both sides, and figures come out too good.
     """
     order = np.random.default_rng((seed, 8)).permutation(len(crops))
-    test = np.sort(order[: round(held_out * len(crops))])
-    train = np.sort(order[len(test) :])
+    tested = round(held_out * len(crops))
+    test, train = np.sort(order[:tested]), np.sort(order[tested:])
     known = {crops[i].landmark for i in train}
     leaked = sum(crops[i].landmark in known for i in test)
     shared = {crops[i].source for i in train}

@@ -135,7 +135,8 @@ def biased_attention(
     for top in range(0, height, step):
         some = slice(top, top + step)
         bias = rows[:, :, some, :, :, None] + columns[:, :, some, :, None, :]
-        queries = query[:, :, top * width : (top + step) * width]
+        pixels = slice(top * width, (top + step) * width)
+        queries = query[:, :, pixels]
         parts.append(
             F.scaled_dot_product_attention(
                 queries, key, value, attn_mask=bias.reshape(batch, heads, -1, tokens)

@@ -39,7 +39,7 @@ class Down(NamedTuple):
     """
     Which way is down.
 
-    Attributes:
+    Fields:
         direction: unit vector (3,) in the camera's optical frame (x right, y down, z forward).
         source: where it comes from, for people.
         problem: why it does not come from where it should; empty: it does.

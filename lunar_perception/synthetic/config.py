@@ -29,7 +29,7 @@ class CameraMount:
 
     The defaults are LuSNAR's: 1.5 m up, 1 m ahead of the body's origin, 20° down, 80° wide.
 
-    Attributes:
+    Fields:
         height, forward: metres above and ahead of the body's origin on the ground.
         pitch_deg: downward tilt. roll_deg: clockwise roll as seen from behind.
         fov_deg: horizontal field of view.
@@ -50,7 +50,7 @@ class MoonConfig:
     """
     One generated scene. The same configuration gives the same bytes.
 
-    Attributes:
+    Fields:
         seed: what everything is drawn from.
         size: images are size × size pixels.
         mount: the camera; None draws one (height 1.3 to 1.75 m, pitch 8 to 32°, roll ±4°,

@@ -16,9 +16,8 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from lunar_perception.synthetic.noise import periodic_profile
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Crater:
     """
     A simple bowl crater with a raised rim.
 
-    Attributes:
+    Fields:
         x, y: centre in metres. radius: to the rim's crest, metres.
         depth: rim crest to floor, metres. rim: crest above the plain, metres.
         labelled: whether it is large and fresh enough for the label 'crater'.

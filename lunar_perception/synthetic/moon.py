@@ -17,8 +17,6 @@
 from collections.abc import Callable, Iterator
 from functools import cached_property, lru_cache, partial
 
-import numpy as np
-
 from lunar_perception.camera import PinholeCamera
 from lunar_perception.data.lusnar_format import IMU_POSITION, ImuSamples, LidarScan
 from lunar_perception.synthetic.config import MoonConfig
@@ -36,6 +34,7 @@ from lunar_perception.synthetic.rover import (
 )
 from lunar_perception.synthetic.terrain import draw_terrain, Terrain
 from lunar_perception.synthetic.trajectory import Drive, Pose
+import numpy as np
 
 IMU_STEP_NS = 10_000_000
 
@@ -47,7 +46,7 @@ class MoonFrame:
     """
     One frame of a generated scene; its images are rendered when first asked for, and kept.
 
-    Attributes:
+    Fields:
         stamp_ns: nanoseconds. camera: of both images.
         body: the rover body's pose in the world (x ahead, y left, z up).
         velocity: the body's in the world, (3,) m/s.

@@ -16,9 +16,8 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from lunar_perception.synthetic.noise import FractalNoise
+import numpy as np
 
 LABEL_HEIGHT = 1.0
 """Metres that a massif rises above the plain where the label 'mountain' begins."""
@@ -29,7 +28,7 @@ class Massif:
     """
     One mountain: a ridge across the line of sight from the plain's centre.
 
-    Attributes:
+    Fields:
         azimuth: radians. half_width: radians to where it has sunk to the plain.
         distance: metres from the centre to its foot. height: metres, of its crest.
 

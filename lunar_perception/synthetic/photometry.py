@@ -28,7 +28,7 @@ class Look:
     """
     How a scene is lit and how its camera responds; drawn once a scene.
 
-    Attributes:
+    Fields:
         sun: unit vector towards the sun, world frame (x, y, z up).
         ambient: light that reaches a shadow, as a share of the sun's.
         lunar_lambert: weight of Lommel-Seeliger against Lambert reflectance in [0, 1].
@@ -95,7 +95,7 @@ def draw_look(rng: np.random.Generator) -> Look:
 
 def reflectance(incidence: np.ndarray, emission: np.ndarray, lunar_lambert: float) -> np.ndarray:
     """
-    Return the Lunar-Lambert reflectance (N,) (McEwen 1991).
+    Return how much is reflected, (N,): Lunar-Lambert (McEwen 1991).
 
     L · 2 μ0 / (μ0 + μ) + (1 − L) · μ0 with μ0, μ the cosines (N,) of incidence and emission.
     """

@@ -19,8 +19,6 @@ from functools import cached_property, lru_cache
 
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
-import numpy as np
-
 from lunar_perception.camera import PinholeCamera
 from lunar_perception.synthetic.mountains import LABEL_HEIGHT
 from lunar_perception.synthetic.noise import sample
@@ -29,6 +27,7 @@ from lunar_perception.synthetic.rocks import LABEL_DIAMETER, Rocks
 from lunar_perception.synthetic.terrain import Terrain, TerrainMesh
 from lunar_perception.synthetic.trajectory import Pose
 from lunar_perception.taxonomy import LUNAR_TERRAIN
+import numpy as np
 
 REGOLITH, CRATER, ROCK, MOUNTAIN, SKY = range(len(LUNAR_TERRAIN))
 TERRAIN_GEOMETRY, ROCK_GEOMETRY = 0, 1
@@ -50,7 +49,7 @@ class View:
     """
     What one camera sees.
 
-    Attributes:
+    Fields:
         image: (H, W, 3) uint8 RGB. label: (H, W) uint8 ids.
         depth: (H, W) float32 metres along Z, +Inf for sky.
 

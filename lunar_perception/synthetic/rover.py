@@ -14,11 +14,10 @@
 
 """The rover: its way, its cameras, and what throws its shadow."""
 
-import numpy as np
-
 from lunar_perception.camera import PinholeCamera
 from lunar_perception.synthetic.config import CameraMount
 from lunar_perception.synthetic.trajectory import BSpline, Course, KNOT_S, Pose
+import numpy as np
 
 FIRST_STAMP_NS = 1_700_000_000_000_000_000
 

@@ -17,11 +17,10 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 from lunar_perception.synthetic.craters import Crater, draw_craters
 from lunar_perception.synthetic.mountains import draw_mountains, Mountains
 from lunar_perception.synthetic.noise import FractalNoise
+import numpy as np
 
 HORIZON = 2500.0
 """Metres to the mesh's edge; the Moon's own horizon at eye height 1.5 m is 2.3 km away."""
@@ -44,7 +43,7 @@ class Terrain:
     """
     The ground of one scene, x forward, y left, z up, metres.
 
-    Attributes:
+    Fields:
         undulation: relief wide enough for the mesh to carry its shading.
         roughness: smaller relief, coarsest first; the last is too fine for the mesh and
             only roughens the shading.
@@ -127,7 +126,7 @@ class TerrainMesh:
     """
     The height field's samples where lines x (W,) and y (H,) cross.
 
-    Attributes:
+    Fields:
         x, y: metres. z: heights (H, W) float32 metres.
         slope: (∂z/∂x, ∂z/∂y) of the smooth relief, (H, W, 2) float32.
         bowl: positive inside labelled craters, (H, W) float32.
