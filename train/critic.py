@@ -49,6 +49,8 @@ class DepthCritic(nn.Module):
 
 
 class _Reversed(torch.autograd.Function):
+    """The identity, whose gradient goes back turned round and weaker."""
+
     @staticmethod
     def forward(context: Any, x: Tensor) -> Tensor:
         return x.view_as(x)
