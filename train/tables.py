@@ -99,11 +99,17 @@ def _heading(record: dict[str, Any]) -> str:
     runs = [run for row in record['rows'] for run in row['runs']]
     lines = [f'## Protocol: {record["protocol"]}', '']
     seeds = sorted({run['seed'] for run in runs})
+    rates = ', '.join(f'{rate:g}' for rate in options['rates'])
+    searched = options['search_minutes'] and len(options['rates']) > 1
+    rate = (
+        f'the best of {rates} after {options["search_minutes"]:g} min each on a scene of the '
+        'training part'
+        if searched
+        else f'{options["rates"][0]:g} for all, not searched'
+    )
     lines.append(
         f'{options["minutes"]:g} min a run ({options["clock"]} clock), seeds '
-        f'{", ".join(map(str, seeds)) or "none"}, learning rate the best of '
-        f'{", ".join(f"{rate:g}" for rate in options["rates"])} after '
-        f'{options["search_minutes"]:g} min each on a scene of the training part.'
+        f'{", ".join(map(str, seeds)) or "none"}, learning rate {rate}.'
     )
     if runs:
         hardware, versions = runs[0]['hardware'], runs[0]['versions']
@@ -179,6 +185,9 @@ def _verdict(rows: dict[str, Any]) -> str:
         ('δ1', 'delta1', max),
     )  # fmt: skip
     names = {row.name: row.title for row in GROUPS['comparison']}
+    unfinished = [title for name, title in names.items() if name not in rows]
+    if unfinished:
+        lines.append(f'- No finished run of {", ".join(unfinished)}: nothing is shown yet.')
     best: dict[str, str] = {}
     for title, key, better in measures:
         found = {n: _mean(rows[n], key) for n in names if n in rows}
@@ -187,7 +196,8 @@ def _verdict(rows: dict[str, Any]) -> str:
         first = next(n for n, v in values.items() if v == top)
         mine = values['unified']
         place = 'first' if first == 'unified' else f'behind {names[first]} ({top:.3f})'
-        lines.append(f'- {title}: unified {mine:.3f}, {place}, of {len(values)}.')
+        place = f'{place}, of {len(values)}' if len(values) > 1 else 'with none to compare'
+        lines.append(f'- {title}: unified {mine:.3f}, {place}.')
         others = {n: v for n, v in values.items() if n != 'unified'}
         if others:
             best[key] = next(n for n, v in others.items() if v == better(list(others.values())))
