@@ -36,6 +36,7 @@ from lunar_perception.inference.backends import BACKENDS
 from lunar_perception.inference.predictor import UnifiedPredictor
 from lunar_perception.models import UnifiedConfig, UnifiedModel
 from lunar_perception.models.encoders import SamEncoderConfig
+from lunar_perception.traversability import assess, down_from_pitch, Limits
 import numpy as np
 import pytest
 from rcl_interfaces.msg import ParameterType
@@ -67,6 +68,7 @@ TOPICS = {
     'points': PointCloud2,
     'points/hazards': PointCloud2,
     'points/clearing': PointCloud2,
+    'traversability': Image,
     'costmap/label': Image,
     'costmap/confidence': Image,
     'label/overlay': Image,
@@ -385,7 +387,9 @@ def client(live: NodeProcess, live_client: Client) -> Iterator[Client]:
 @pytest.fixture(scope='module')
 def lossless(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """Give a client of a lossless node in another namespace, subscribed to all topics."""
+    # In noise hardly a hazard has a neighbour that is one too.
     arguments = ('-r', '__ns:=/exact', '-p', f'model:={weights}', '-p', 'lossless:=true')
+    arguments += ('-p', 'min_hazard_points:=1')
     with (
         NodeProcess(tmp_path_factory.mktemp('lossless'), *arguments) as process,
         Client('/exact/unified') as client,
@@ -479,13 +483,14 @@ def test_every_output_is_what_the_interface_says(
         'confidence': 'mono8',
         'depth': '32FC1',
         'depth/uncertainty': '32FC1',
+        'traversability': 'mono8',
         'costmap/label': 'mono8',
         'costmap/confidence': 'mono8',
         'label/overlay': 'rgb8',
         'depth/colored': 'rgb8',
     }
     arrays = {topic: array_of(outputs[topic]) for topic in encodings}
-    full = {topic for topic in arrays if not topic.startswith('costmap')}
+    full = {t for t in arrays if t != 'traversability' and not t.startswith('costmap')}
     assert {arrays[topic].shape[:2] for topic in full} == {(HEIGHT, WIDTH)}
 
     label, confidence, depth = (arrays[topic] for topic in ('label', 'confidence', 'depth'))
@@ -524,6 +529,11 @@ def test_every_output_is_what_the_interface_says(
     red, green, blue = np.moveaxis(image[::4, ::4].astype(np.uint32), 2, 0)
     packed = np.ascontiguousarray(points['rgb']).view(np.uint32)
     np.testing.assert_array_equal(packed, red * 65536 + green * 256 + blue)
+
+    # So small an image is judged by all of its pixels, whatever the cloud's stride.
+    down = down_from_pitch(20.0)
+    ground = assess(camera.back_project(depth), down, Limits()).cost
+    np.testing.assert_array_equal(arrays['traversability'], ground[::4, ::4])
 
     # Hazards: a selection of the points. Clearing: one end for every ray, none beyond 20 m.
     distance = np.linalg.norm(truth, axis=-1)
@@ -634,6 +644,10 @@ def test_parameters_are_as_the_file_says(client: Client) -> None:
         ('max_range', float('nan'), 'range'),
         ('hazard_classes', ['rock', 'boulder'], "unknown class 'boulder'"),
         ('hazard_classes', 'rock', 'type'),
+        ('hazard_sources', 'shape', 'one of class, geometry, both'),
+        ('min_hazard_points', 0, 'range'),
+        ('max_slope_deg', 0.0, 'range'),
+        ('gravity_frame', 'odom', 'only while the node is unconfigured'),
         ('model', '/elsewhere', 'only while the node is unconfigured'),
         ('device', 'cuda:7', 'only while the node is unconfigured'),
         ('lossless', True, 'only while the node is unconfigured'),
