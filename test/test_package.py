@@ -52,7 +52,9 @@ def declared_to_ros() -> set[str]:
 
 
 def declared_to_pip() -> set[str]:
-    return {re.split('[<>=~ ]', line)[0] for line in PROJECT['project']['dependencies']}
+    project = PROJECT['project']
+    lines = [*project['dependencies'], *project['optional-dependencies']['fast']]
+    return {re.split('[<>=~ ]', line)[0] for line in lines}
 
 
 def test_every_import_is_declared() -> None:
