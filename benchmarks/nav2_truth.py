@@ -56,7 +56,7 @@ class GroundTruth:
     named: np.ndarray
 
     def cells(self, places: np.ndarray) -> np.ndarray:
-        """Return the cells (N, 2) x, y that hold places (N, ≥ 2) in the world."""
+        """Return which cells, (N, 2) x y, hold places (N, ≥ 2) in the world."""
         return np.floor((places[:, :2] - self.origin) / CELL_M + 1e-6).astype(int)
 
 
