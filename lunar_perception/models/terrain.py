@@ -236,7 +236,7 @@ class TerrainModel(CheckpointedModel):
         self.backbone.load_state_dict(trained.state_dict())
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
+    def from_pretrained(
         cls, source: str | Path, *, download: bool = False
     ) -> 'TerrainModel':
         """

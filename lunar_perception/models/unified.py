@@ -267,7 +267,7 @@ class UnifiedModel(CheckpointedModel):
         return self.decoder(maps, details)
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
+    def from_pretrained(
         cls, source: str | Path, *, download: bool = False
     ) -> 'UnifiedModel':
         """

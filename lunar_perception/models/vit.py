@@ -108,8 +108,13 @@ class RelativeAttention(nn.Module):
         qkv = self.qkv(x).view(batch, height * width, 3, self.heads, channels // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         grid = query.unflatten(2, (height, width))
-        rows = torch.einsum('bnhwc,hkc->bnhwk', grid, positions.rows)
-        columns = torch.einsum('bnhwc,wkc->bnhwk', grid, positions.columns)
+        if torch.onnx.is_in_onnx_export():  # where products are faster than einsum
+            rows = grid @ positions.rows.transpose(1, 2)
+            columns = grid.transpose(2, 3) @ positions.columns.transpose(1, 2)
+            columns = columns.transpose(2, 3)
+        else:
+            rows = torch.einsum('bnhwc,hkc->bnhwk', grid, positions.rows)
+            columns = torch.einsum('bnhwc,wkc->bnhwk', grid, positions.columns)
         if positions.places is None:
             x = biased_attention(query, key, value, rows, columns)
         else:
