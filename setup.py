@@ -27,9 +27,15 @@ setup(
     python_requires='>=3.11,<3.14',
     packages=[
         *find_packages(include=[package_name, f'{package_name}.*']),
-        f'{package_name}.weights.rover',  # no code; named so that setuptools takes the folder
+        # No code; named so that setuptools takes the folders.
+        f'{package_name}.weights.rover',
+        f'{package_name}.weights.terrain',
     ],
-    package_data={'': ['*.jinja', '*.xml', 'py.typed'], f'{package_name}.weights.rover': ['*']},
+    package_data={
+        '': ['*.jinja', '*.xml', 'py.typed'],
+        f'{package_name}.weights.rover': ['*'],
+        f'{package_name}.weights.terrain': ['*'],
+    },
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{package_name}']),
         (f'share/{package_name}', ['package.xml']),
