@@ -15,8 +15,7 @@
 """
 Gather what finished terrain runs reached into one record.
 
-    python -m benchmarks.terrain_trials RUN [RUN …] --data DATA --adjust 0.3 \\
-        --output benchmarks/results/terrain_trials.json
+    python -m benchmarks.terrain_trials RUN [RUN …] --data DATA --output RECORD.json
 
 `adjusted` are the last run's figures with that much of the log of the classes' shares in its
 training crops added to its logits, as `logit_adjustment` does.
