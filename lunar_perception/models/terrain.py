@@ -236,9 +236,7 @@ class TerrainModel(CheckpointedModel):
         self.backbone.load_state_dict(trained.state_dict())
 
     @classmethod
-    def from_pretrained(
-        cls, source: str | Path, *, download: bool = False
-    ) -> 'TerrainModel':
+    def from_pretrained(cls, source: str | Path, *, download: bool = False) -> 'TerrainModel':
         """
         Return the network of a checkpoint folder, in float32 on the CPU, set to evaluation.
 

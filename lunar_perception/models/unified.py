@@ -267,9 +267,7 @@ class UnifiedModel(CheckpointedModel):
         return self.decoder(maps, details)
 
     @classmethod
-    def from_pretrained(
-        cls, source: str | Path, *, download: bool = False
-    ) -> 'UnifiedModel':
+    def from_pretrained(cls, source: str | Path, *, download: bool = False) -> 'UnifiedModel':
         """
         Return the network of a checkpoint folder, in float32 on the CPU, set to evaluation.
 
