@@ -64,7 +64,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / 'test'))
 
-from reference_costmap import LETHAL, ReferenceCostmap  # noqa: E402
+from reference_costmap import LETHAL, ReferenceCostmap  # noqa
 
 BINS_M = ((0.0, 3.0), (3.0, 5.0), (5.0, 8.0), (0.0, 5.0), (0.0, 8.0))
 SOURCES = ('class', 'geometry', 'both')

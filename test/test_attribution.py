@@ -82,7 +82,7 @@ class Bench:
         task = AttributionTask(self.predictor, Header(frame_id=name), image, 1, asked)
         self.worker.put(task)
 
-    def next(self) -> str:
+    def next_name(self) -> str:
         return self.published.get(timeout=TIMEOUT_S)[0]
 
     def held(self, name: str, **options: Any) -> None:
@@ -119,7 +119,7 @@ def test_it_waits_while_classification_is_busy(bench: Bench) -> None:
         bench.published.get(timeout=0.3)
     assert bench.predictor.passes == 0
     bench.idle.set()
-    assert bench.next() == 'one'
+    assert bench.next_name() == 'one'
 
 
 def test_it_gets_on_at_full_load_when_patience_is_over(
@@ -128,7 +128,7 @@ def test_it_gets_on_at_full_load_when_patience_is_over(
     monkeypatch.setattr(attribution, 'PATIENCE_S', 0.01)
     bench.idle.clear()
     bench.put('one')
-    assert bench.next() == 'one'
+    assert bench.next_name() == 'one'
 
 
 def test_only_the_newest_waits_but_what_was_asked_for_is_kept(bench: Bench) -> None:
@@ -136,15 +136,15 @@ def test_only_the_newest_waits_but_what_was_asked_for_is_kept(bench: Bench) -> N
     for name in ('two', 'three'):
         bench.put(name)
     bench.predictor.pause.set()
-    assert [bench.next(), bench.next()] == ['one', 'three']
+    assert [bench.next_name(), bench.next_name()] == ['one', 'three']
     bench.held('four')
     bench.put('five')
     bench.put('six', asked=True)
     bench.put('seven')
     bench.predictor.pause.set()
-    assert [bench.next(), bench.next()] == ['four', 'six']
+    assert [bench.next_name(), bench.next_name()] == ['four', 'six']
     bench.put('eight')
-    assert bench.next() == 'eight'
+    assert bench.next_name() == 'eight'
     assert bench.failures.empty()
 
 
@@ -153,7 +153,7 @@ def test_it_stops_when_nobody_subscribes_any_more(bench: Bench) -> None:
     bench.subscribed = False
     bench.put('two', asked=True)
     bench.predictor.pause.set()
-    assert bench.next() == 'two'  # which goes on without a subscriber
+    assert bench.next_name() == 'two'  # which goes on without a subscriber
     assert bench.failures.empty() and bench.published.empty()
 
 
@@ -166,7 +166,7 @@ def test_stopping_ends_it_at_the_next_pass(bench: Bench) -> None:
     assert bench.predictor.passes <= passes + 1  # it may have begun one before it knew
     bench.worker.start()
     bench.put('three')
-    assert bench.next() == 'three'
+    assert bench.next_name() == 'three'
     assert bench.published.empty() and bench.failures.empty()
 
 
@@ -183,4 +183,4 @@ def test_a_failure_is_told_and_the_next_frame_is_explained(bench: Bench) -> None
     assert str(bench.failures.get(timeout=TIMEOUT_S)) == 'out of memory'
     bench.predictor.fault = None
     bench.put('two')
-    assert bench.next() == 'two'
+    assert bench.next_name() == 'two'

@@ -21,11 +21,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2')
-
 from builtin_interfaces.msg import Time
 from generated_ground import axes, CAMERA, depth_of, HEIGHT_M, PITCH_DEG, with_crater, world_of
 from geometry_msgs.msg import Quaternion, TransformStamped
@@ -34,6 +29,8 @@ from lunar_perception.commands.local_dds import FAST_DDS_PROFILE
 from lunar_perception.nodes import gravity, network, perception_node
 from lunar_perception.nodes.gravity import Gravity
 from lunar_perception.traversability import down_from_pitch, LETHAL
+import numpy as np
+import pytest
 from rclpy.parameter import Parameter
 from reference_costmap import ReferenceCostmap
 from sensor_msgs.msg import CameraInfo, Image, Imu, PointCloud2

@@ -18,15 +18,12 @@ import tracemalloc
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2')
-
 from lunar_perception.camera import LUSNAR_CAMERA
 from lunar_perception.nodes.codec import MessageBuffers
 from lunar_perception.nodes.outputs import FrameOutputs, OUTPUTS
 from lunar_perception.nodes.unified_parameters import UnifiedParameters
 import numpy as np
+import pytest
 from std_msgs.msg import Header
 
 HEIGHT, WIDTH = 240, 320

@@ -195,7 +195,7 @@ def test_a_half_turn_turns_the_crop() -> None:
         def random(self) -> float:
             return 1.0
 
-    turned = augment_crop(crop, 24, replace(NOTHING, rotation_deg=180), HalfTurn())  # type: ignore[arg-type]
+    turned = augment_crop(crop, 24, replace(NOTHING, rotation_deg=180), HalfTurn())
     np.testing.assert_allclose(turned, crop[::-1, ::-1] / 255, atol=0.02)
 
 

@@ -24,13 +24,13 @@ import numpy as np
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+if TYPE_CHECKING:  # importing torch takes seconds, and topics are to be advertised before
+    from lunar_perception.inference.terrain import TerrainPrediction
+
 try:
     from vision_msgs.msg import Classification, ObjectHypothesis
 except ImportError:  # not on PyPI; comes with a ROS installation
     Classification = ObjectHypothesis = None
-
-if TYPE_CHECKING:  # importing torch takes seconds, and topics are to be advertised before
-    from lunar_perception.inference.terrain import TerrainPrediction
 
 CLASSIFICATION, LABEL, CONFIDENCE = 'terrain/classification', 'terrain/label', 'terrain/confidence'
 GRADCAM, INTEGRATED_GRADIENTS = 'terrain/gradcam', 'terrain/integrated_gradients'

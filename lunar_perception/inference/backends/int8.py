@@ -103,6 +103,8 @@ def _quantise(job: Job, source: Path, target: Path) -> None:
     )
 
     class Frames(CalibrationDataReader):
+        """Hands over generated images, one at a time."""
+
         def __init__(self) -> None:
             self._frames = (image for image, _, _ in generated(job.size, CALIBRATION_SEEDS))
 
