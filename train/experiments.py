@@ -124,6 +124,7 @@ def run_experiments(command: ExperimentsCommand) -> None:
             )
             if result is not None:
                 _write_record(command, references)
+    _write_record(command, references)
 
 
 def row_config(row: Row) -> TrainConfig | BaselineConfig:
