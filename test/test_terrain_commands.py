@@ -25,7 +25,7 @@ from lunar_perception.taxonomy import HIRISE_LANDMARKS
 from lunar_perception.visualize import overlay_evidence
 import numpy as np
 import pytest
-from tiny_terrain import save_tiny_terrain
+from tiny_terrain import save_tiny_terrain, SIZE
 
 SHARED = Path(__file__).resolve().parents[2] / 'shared' / 'data'
 
@@ -226,3 +226,21 @@ def test_classify_real_crops(tmp_path: Path, model: Path) -> None:
             (folder / Path(name).name).write_bytes(crops.read(name))
     assert classify(folder, tmp_path / 'out.csv', model) == 0
     assert len(rows_of(tmp_path / 'out.csv')) == 5
+
+
+def test_export_takes_the_terrain_network_too(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Compare with torch where ONNX Runtime is installed."""
+    file = tmp_path / 'terrain.onnx'
+    arguments = ['export', '--format', 'onnx', '--output', str(file), '--model', str(model)]
+    assert main(arguments) == 0
+    assert 'to class_logits, pixel_logits' in capsys.readouterr().out
+    assert file.stat().st_size > 0
+    onnxruntime = pytest.importorskip('onnxruntime', reason='needs ONNX Runtime')
+    predictor = TerrainPredictor.from_pretrained(model, device='cpu')
+    image = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+    found = onnxruntime.InferenceSession(file).run(None, {'pixels': image[None]})
+    expected = predictor.model(predictor.network_input(image))
+    for array, tensor in zip(found, expected, strict=True):
+        np.testing.assert_allclose(array, tensor.numpy(), rtol=1e-3, atol=1e-4)
