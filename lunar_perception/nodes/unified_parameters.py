@@ -62,13 +62,6 @@ class UnifiedParameters(PerceptionParameters):
         ('rock', 'crater'),
         f'Classes whose points are hazards, of {", ".join(LUNAR_TERRAIN.names)}.',
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        try:
-            LUNAR_TERRAIN.ids_of(self.hazard_classes)
-        except ValueError as error:
-            raise ValueError(f'hazard_classes: {error}') from None
     min_hazard_confidence: float = ros_parameter(
         0.0, 'Points of lower confidence are no hazards by their class.', least=0.0, most=1.0
     )
@@ -103,3 +96,10 @@ class UnifiedParameters(PerceptionParameters):
         least=-90.0,
         most=90.0,
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            LUNAR_TERRAIN.ids_of(self.hazard_classes)
+        except ValueError as error:
+            raise ValueError(f'hazard_classes: {error}') from None
