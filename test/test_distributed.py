@@ -114,7 +114,10 @@ def test_what_two_processes_save_is_what_one_would(runs, kind):
     assert {n: t.shape for n, t in saved.items()} == {n: t.shape for n, t in alone.items()}
     for name, tensor in alone.items():
         if name.startswith('averaged.'):
-            torch.testing.assert_close(saved[name], tensor, rtol=1e-3, atol=1e-4)
+            # By the norm: Adam turns a gradient that is rounding alone into a whole step, and
+            # how sums are rounded differs between processors.
+            allowed = 1e-3 * tensor.double().norm() + 1e-4 * tensor.numel() ** 0.5
+            assert (saved[name] - tensor).double().norm() <= allowed, name
     assert (runs / kind / 'weights' / 'model.safetensors').is_file()
     assert (runs / kind / 'metrics.json').is_file()
 
