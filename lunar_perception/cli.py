@@ -49,6 +49,18 @@ def parser() -> ArgumentParser:
         description = summary[0].upper() + summary[1:] + '.'
         return commands.add_parser(name, help=summary, description=description)
 
+    def add_images(command: ArgumentParser) -> None:
+        command.add_argument(
+            'images', type=Path, metavar='IMAGE|DIR', help='an image, or a folder of images'
+        )
+
+    def add_model(command: ArgumentParser) -> None:
+        command.add_argument(
+            '--model',
+            metavar='M',
+            help='checkpoint folder or hub id; without it, the shipped weights',
+        )
+
     demo = add('demo', 'a rover drives over a generated Moon and the real ROS 2 node perceives it')
     demo.add_argument(
         '--frames', type=count, default=24, metavar='N', help='frames of the drive (%(default)s)'
@@ -116,9 +128,7 @@ def parser() -> ArgumentParser:
     check.add_argument('directory', type=Path, metavar='DIR', help='a scene or a data set')
 
     predict = add('predict', 'label images and measure their depth')
-    predict.add_argument(
-        'images', type=Path, metavar='IMAGE|DIR', help='an image, or a folder of images'
-    )
+    add_images(predict)
     predict.add_argument(
         '--output',
         type=Path,
@@ -126,9 +136,7 @@ def parser() -> ArgumentParser:
         metavar='DIR',
         help='where <stem>_label.png, <stem>_depth.pfm and <stem>_overlay.png go',
     )
-    predict.add_argument(
-        '--model', metavar='M', help='checkpoint folder or hub id; without it, the shipped weights'
-    )
+    add_model(predict)
     predict.add_argument(
         '--fov-deg',
         type=field_of_view,
@@ -150,14 +158,10 @@ def parser() -> ArgumentParser:
     evaluate.add_argument(
         '--scenes', nargs='+', metavar='NAME', help="the data set's scenes to take (all)"
     )
-    evaluate.add_argument(
-        '--model', metavar='M', help='checkpoint folder or hub id; without it, the shipped weights'
-    )
+    add_model(evaluate)
 
     classify = add('classify', 'name the Mars landmarks that images show')
-    classify.add_argument(
-        'images', type=Path, metavar='IMAGE|DIR', help='an image, or a folder of images'
-    )
+    add_images(classify)
     classify.add_argument(
         '--output',
         type=Path,
@@ -165,9 +169,7 @@ def parser() -> ArgumentParser:
         metavar='CSV',
         help='the table: filename, class, probability, and a column for each class',
     )
-    classify.add_argument(
-        '--model', metavar='M', help='checkpoint folder or hub id; without it, the shipped weights'
-    )
+    add_model(classify)
 
     explain = add('explain', 'show where an image has what the network takes it for')
     explain.add_argument('image', type=Path, metavar='IMAGE', help='an image')
@@ -179,9 +181,8 @@ def parser() -> ArgumentParser:
         help='where <stem>_gradcam.png, <stem>_integrated_gradients.png and '
         '<stem>_explanation.json go',
     )
-    explain.add_argument(
-        '--model', metavar='M', help='checkpoint folder or hub id; without it, the shipped weights'
-    )
+    add_model(explain)
+
     export = add('export', 'write the network as a file for other programs')
     export.add_argument(
         '--format', choices=('onnx',), required=True, help='of the file; pixels in, tensors out'
@@ -189,9 +190,7 @@ def parser() -> ArgumentParser:
     export.add_argument(
         '--output', type=Path, required=True, metavar='FILE', help='the file to write'
     )
-    export.add_argument(
-        '--model', metavar='M', help='checkpoint folder or hub id; without it, the shipped weights'
-    )
+    add_model(export)
 
     bench = add('bench', 'time the shipped network on this machine, stage by stage')
     bench.add_argument(

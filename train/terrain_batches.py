@@ -70,7 +70,7 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
 def normalise(images: np.ndarray) -> Tensor:
     """Return (B, S, S, K) float32 in [0, 1] as (B, 3, S, S), ImageNet-normalised."""
     images = (images - IMAGENET_MEAN) / IMAGENET_STD  # grey is repeated
-    return torch.from_numpy(images.astype(np.float32)).permute(0, 3, 1, 2).contiguous()
+    return torch.from_numpy(images.astype(np.float32)).permute(0, 3, 1, 2)
 
 
 class CropBatch(NamedTuple):

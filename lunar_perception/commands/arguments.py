@@ -31,21 +31,23 @@ def whole_number(text: str, *, at_least: int) -> int:
 
 def seconds(text: str) -> float:
     """Parse a finite time in seconds, not under 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise ArgumentTypeError(f"'{text}' is not a number of seconds") from None
+    value = _number(text, 'a number of seconds')
     if not 0 <= value < inf:
         raise ArgumentTypeError(f'{text} must be a time of 0 or more seconds')
     return value
 
 
+def interval(text: str) -> float:
+    """Parse a finite time in seconds, more than 0."""
+    value = _number(text, 'a number of seconds')
+    if not 0 < value < inf:
+        raise ArgumentTypeError(f'{text} s must be more than 0 s')
+    return value
+
+
 def playback_rate(text: str) -> float:
     """Parse a factor of speed."""
-    try:
-        rate = float(text)
-    except ValueError:
-        raise ArgumentTypeError(f"'{text}' is not a number") from None
+    rate = _number(text, 'a number')
     if not 0 < rate < inf:
         raise ArgumentTypeError(f'the rate {text} must be more than 0')
     return rate
@@ -53,21 +55,14 @@ def playback_rate(text: str) -> float:
 
 def field_of_view(text: str) -> float:
     """Parse a horizontal field of view in degrees."""
-    try:
-        degrees = float(text)
-    except ValueError:
-        raise ArgumentTypeError(f"'{text}' is not a number of degrees") from None
+    degrees = _number(text, 'a number of degrees')
     if not 0 < degrees < 180:
         raise ArgumentTypeError(f'{text}° must lie between 0° and 180°')
     return degrees
 
 
-def interval(text: str) -> float:
-    """Parse a time in seconds, more than 0."""
+def _number(text: str, name: str) -> float:
     try:
-        value = float(text)
+        return float(text)
     except ValueError:
-        raise ArgumentTypeError(f"'{text}' is not a number of seconds") from None
-    if not 0 < value < inf:
-        raise ArgumentTypeError(f'{text} s must be more than 0 s')
-    return value
+        raise ArgumentTypeError(f"'{text}' is not {name}") from None
