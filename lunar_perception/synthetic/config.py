@@ -19,6 +19,7 @@ from math import atan, degrees
 
 from lunar_perception.camera import LUSNAR_CAMERA
 from lunar_perception.data.lusnar_format import BASELINE_M, LUSNAR_MOUNTING
+from lunar_perception.synthetic.richness import Richness
 from lunar_perception.synthetic.trajectory import Course
 
 
@@ -59,6 +60,7 @@ class MoonConfig:
         speed: the rover's, metres a second (LuSNAR: about 2).
         course: the way to drive and its stamps, as `read_trajectory` returns; None draws one
             from `speed` and `frame_interval`.
+        richness: how much of the rare classes it shows; None leaves it to chance.
 
     """
 
@@ -68,6 +70,7 @@ class MoonConfig:
     frame_interval: float = 0.108
     speed: float = 2.0
     course: Course | None = None
+    richness: Richness | None = None
 
     def __post_init__(self) -> None:
         if self.size < 32:

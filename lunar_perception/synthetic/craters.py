@@ -68,49 +68,62 @@ class Crater:
         return -softness * np.logaddexp(-bowl / softness, -blanket / softness)
 
 
-def draw_craters(
-    rng: np.random.Generator, bounds: tuple[float, float, float, float]
+Bounds = tuple[float, float, float, float]
+"""Of a rectangle: x0, y0, x1, y1 in metres."""
+
+
+def draw_craters(rng: np.random.Generator, bounds: Bounds) -> list[Crater]:
+    """Draw a landscape's labelled craters: wide and shallow, as LuSNAR's are."""
+    density = float(np.exp(rng.uniform(np.log(1.5e-3), np.log(1.9e-3))))
+    return _draw(rng, bounds, (4.5, 10.0), density, 1.3, (0.06, 0.13), labelled=True)
+
+
+def draw_pits(rng: np.random.Generator, bounds: Bounds) -> list[Crater]:
+    """Draw a landscape's small craters, worn to soft pits, which count as regolith."""
+    return _draw(rng, bounds, (0.35, 2.5), 0.03, 2.2, (0.02, 0.07), labelled=False)
+
+
+def _draw(
+    rng: np.random.Generator,
+    bounds: Bounds,
+    sizes: tuple[float, float],
+    density: float,
+    exponent: float,
+    depth_over_diameter: tuple[float, float],
+    *,
+    labelled: bool,
 ) -> list[Crater]:
     """
-    Draw the craters of one landscape inside `bounds` (x0, y0, x1, y1) metres.
+    Draw craters of radii between two `sizes`, `density` of them a square metre.
 
-    Cumulative numbers fall as radius^-2 or so (the lunar equilibrium population, Trask 1966).
-    Large ones are wide and shallow, as LuSNAR's are; small ones are worn to soft pits, which
-    count as regolith.
+    Cumulative numbers fall as radius^-exponent, 2 or so (the lunar equilibrium population,
+    Trask 1966).
     """
-    craters = []
-    # (smallest, largest radius; craters a square metre; exponent; depth over diameter; labelled)
-    large = float(np.exp(rng.uniform(np.log(1.5e-3), np.log(1.9e-3))))
-    populations = (
-        (4.5, 10.0, large, 1.3, (0.06, 0.13), True),
-        (0.35, 2.5, 0.03, 2.2, (0.02, 0.07), False),
-    )
-    for smallest, largest, density, exponent, (shallow, deep), labelled in populations:
-        x, y = _scattered(rng, bounds, density)
-        count = len(x)
-        u = rng.random(count)
-        ratio = (largest / smallest) ** -exponent
-        radii = smallest * (1 - u * (1 - ratio)) ** (-1 / exponent)
-        depths = rng.uniform(shallow, deep, count) * 2 * radii
-        rims = depths * rng.uniform(0.15, 0.3, count)
-        outlines = rng.integers(0, 2**31, count)
-        craters += [
-            Crater(
-                float(x[i]),
-                float(y[i]),
-                float(radii[i]),
-                float(depths[i]),
-                float(rims[i]),
-                labelled,
-                int(outlines[i]),
-            )
-            for i in range(count)
-        ]
-    return craters
+    smallest, largest = sizes
+    x, y = _scattered(rng, bounds, density)
+    count = len(x)
+    u = rng.random(count)
+    ratio = (largest / smallest) ** -exponent
+    radii = smallest * (1 - u * (1 - ratio)) ** (-1 / exponent)
+    depths = rng.uniform(*depth_over_diameter, count) * 2 * radii
+    rims = depths * rng.uniform(0.15, 0.3, count)
+    outlines = rng.integers(0, 2**31, count)
+    return [
+        Crater(
+            float(x[i]),
+            float(y[i]),
+            float(radii[i]),
+            float(depths[i]),
+            float(rims[i]),
+            labelled,
+            int(outlines[i]),
+        )
+        for i in range(count)
+    ]
 
 
 def _scattered(
-    rng: np.random.Generator, bounds: tuple[float, float, float, float], density: float
+    rng: np.random.Generator, bounds: Bounds, density: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """
     Return x, y (N,) of points in `bounds`, `density` of them a square metre.

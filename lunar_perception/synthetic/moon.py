@@ -22,9 +22,11 @@ from lunar_perception.data.lusnar_format import IMU_POSITION, ImuSamples, LidarS
 from lunar_perception.synthetic.config import MoonConfig
 from lunar_perception.synthetic.lidar import scan
 from lunar_perception.synthetic.mountains import LABEL_HEIGHT
+from lunar_perception.synthetic.outlook import Outlook, ROCKS_REACH
 from lunar_perception.synthetic.photometry import draw_look
 from lunar_perception.synthetic.renderer import Renderer, View
-from lunar_perception.synthetic.rocks import draw_rock_field, LABEL_DIAMETER
+from lunar_perception.synthetic.richness import choose
+from lunar_perception.synthetic.rocks import draw_rock_field, LABEL_DIAMETER, RockField
 from lunar_perception.synthetic.rover import (
     camera_of,
     camera_pose,
@@ -111,23 +113,22 @@ class Moon:
     def __init__(self, config: MoonConfig) -> None:
         self.config = config
         # One stream of random numbers a subject: none shifts when another draws more.
-        streams = [np.random.default_rng((config.seed, k)) for k in range(4)]
+        streams = [np.random.default_rng((config.seed, k)) for k in range(3)]
         self.mount = config.mount or draw_mount(streams[0])
         self.camera = camera_of(self.mount, config.size)
         self.look = draw_look(streams[1])
         self._silhouette = draw_silhouette(streams[2], self.mount, self.look.sun)
-        self._rock_field = draw_rock_field(streams[3], config.seed)
         self._landscape = lru_cache(maxsize=1)(self._draw_landscape)
 
     def frames(self, count: int) -> Iterator[MoonFrame]:
         """Yield `count` frames along the rover's drive, always the same ones."""
-        terrain, drive = self._landscape(count)
+        terrain, rock_field, drive = self._landscape(count)
         path = drive.course.points()
         tile: Renderer | None = None
         for index, t in enumerate(drive.course.seconds()):
             body = drive.pose(t)
             if tile is None or np.hypot(*(body.position[:2] - tile.centre)) > TILE_RADIUS:
-                tile = self._tile(terrain, path, body)
+                tile = self._tile(terrain, rock_field, path, body)
             yield MoonFrame(
                 stamp_ns=int(drive.course.stamps_ns[index]),
                 camera=self.camera,
@@ -144,23 +145,37 @@ class Moon:
         100 Hz, no noise and no bias, in LuSNAR's axes (x ahead, y right, z down): angular
         velocity, and specific force, which at rest is −1.62 m/s² along z.
         """
-        _, drive = self._landscape(count)
+        *_, drive = self._landscape(count)
         stamps = np.arange(drive.course.stamps_ns[0], drive.course.stamps_ns[-1] + 1, IMU_STEP_NS)
         flip = np.array([1.0, -1.0, -1.0])
         omega, force = drive.inertial((stamps - stamps[0]) / 1e9, flip * IMU_POSITION)
         return ImuSamples(stamps, omega * flip, force * flip)
 
-    def _draw_landscape(self, count: int) -> tuple[Terrain, Drive]:
+    def _draw_landscape(self, count: int) -> tuple[Terrain, RockField, Drive]:
         config = self.config
-        streams = [np.random.default_rng((config.seed, k)) for k in (4, 5)]
+        streams = [np.random.default_rng((config.seed, k)) for k in (3, 4, 5)]
         if config.course is None:
-            course = draw_course(streams[0], config.speed, config.frame_interval, count)
+            course = draw_course(streams[1], config.speed, config.frame_interval, count)
         else:
             course = config.course.first(count)
-        terrain = draw_terrain(streams[1], config.seed, course.points(), keep_clear=3.5)
-        return terrain, Drive(course, terrain.ground_at)
+        outlook = Outlook.of(course, self.mount)
+        path = course.points()
+        terrain = draw_terrain(
+            streams[2], config.seed, path, 3.5, outlook, config.richness
+        )
 
-    def _tile(self, terrain: Terrain, path: np.ndarray, body: Pose) -> Renderer:
+        def rock_view(field: RockField) -> float:
+            rocks = field.labelled_around(outlook.eyes[:, :2], ROCKS_REACH)
+            return outlook.of_rocks(rocks.rows[_beside(rocks.rows, path)])
+
+        rock_field = choose(
+            streams[0], draw_rock_field, rock_view, config.richness and config.richness.rocks
+        )
+        return terrain, rock_field, Drive(course, terrain.ground_at)
+
+    def _tile(
+        self, terrain: Terrain, rock_field: RockField, path: np.ndarray, body: Pose
+    ) -> Renderer:
         ahead = body.position + TILE_AHEAD * body.rotation[:, 0]
         centre = (float(ahead[0]), float(ahead[1]))
         pixel = 1 / self.camera.fx
@@ -169,7 +184,7 @@ class Moon:
             spacing=float(np.clip(36 * pixel, 0.06, 0.12)),
             growth=float(np.clip(15 * pixel, 0.022, 0.04)),
         )
-        rocks = self._rock_field.around(centre, smallest_angle=1.3 * pixel)
+        rocks = rock_field.around(centre, smallest_angle=1.3 * pixel)
         on_plain = mesh.mountain_at(*rocks.rows[:, :2].T) < LABEL_HEIGHT
         rocks = rocks.where(on_plain & _beside(rocks.rows, path))
         return Renderer(terrain, mesh, rocks, self._silhouette, centre, self.config.seed)

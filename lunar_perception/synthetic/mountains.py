@@ -51,9 +51,20 @@ class Mountains:
 
     def height(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return the height they add where lines x (W,) and y (H,) cross, (H, W) metres."""
-        dx, dy = x[None, :] - self.centre[0], y[:, None] - self.centre[1]
+        return self._height(
+            x[None, :], y[:, None], self.ridges.on_lines(x, y), self.ribs.on_lines(x, y)
+        )
+
+    def outline_at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return the height they add without their roughness, at points of any shape, metres."""
+        smooth = np.zeros(())
+        return self._height(x, y, smooth, smooth)
+
+    def _height(
+        self, x: np.ndarray, y: np.ndarray, ridges: np.ndarray, ribs: np.ndarray
+    ) -> np.ndarray:
+        dx, dy = x - self.centre[0], y - self.centre[1]
         distance, azimuth = np.hypot(dx, dy), np.arctan2(dy, dx)
-        ridges, ribs = self.ridges.on_lines(x, y), self.ribs.on_lines(x, y)
         height = np.zeros_like(distance)
         for massif in self.massifs:
             across = (azimuth - massif.azimuth + np.pi) % (2 * np.pi) - np.pi

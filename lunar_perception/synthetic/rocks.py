@@ -49,12 +49,14 @@ class RockField:
 
     """
 
-    seed: int
+    seed: tuple[int, ...]
     abundance: float
     pebble_abundance: float
     clustering: FractalNoise
 
-    def around(self, centre: tuple[float, float], smallest_angle: float) -> 'Rocks':
+    def around(
+        self, centre: tuple[float, float], smallest_angle: float, reach: float = REACH
+    ) -> 'Rocks':
         """
         Return the rocks around `centre` that look at least `smallest_angle` radians wide.
 
@@ -62,11 +64,11 @@ class RockField:
         centre.
         """
         cells = []
-        steps = np.arange(-REACH, REACH, CELL)
+        steps = np.arange(-reach, reach, CELL)
         for cx in np.floor((centre[0] + steps) / CELL).astype(int):
             for cy in np.floor((centre[1] + steps) / CELL).astype(int):
                 near = np.hypot((cx + 0.5) * CELL - centre[0], (cy + 0.5) * CELL - centre[1])
-                if near < REACH:
+                if near < reach:
                     cells.append(self._cell(int(cx), int(cy), max(near - 24.0, 3.0)))
         rocks = np.concatenate(cells)
         distance = np.hypot(rocks[:, 0] - centre[0], rocks[:, 1] - centre[1])
@@ -75,7 +77,7 @@ class RockField:
 
     def _cell(self, cx: int, cy: int, distance: float) -> np.ndarray:
         # Signed cell numbers become distinct non-negative words of the seed.
-        rng = np.random.default_rng((self.seed, 31, cx % 2**20, cy % 2**20))
+        rng = np.random.default_rng((*self.seed, 31, cx % 2**20, cy % 2**20))
         drawn = []
         for abundance, smallest, largest in (
             (self.abundance, LABEL_DIAMETER, LARGEST),
@@ -151,13 +153,14 @@ class Rocks:
         return np.concatenate(vertices), np.concatenate(triangles), np.concatenate(owners)
 
 
-def draw_rock_field(rng: np.random.Generator, seed: int) -> RockField:
+def draw_rock_field(rng: np.random.Generator) -> RockField:
     """Draw how rocky one landscape is."""
+    seed = tuple(rng.integers(0, 2**32, 2).tolist())
     return RockField(
         seed,
         abundance=float(np.exp(rng.uniform(np.log(0.005), np.log(0.045)))),
         pebble_abundance=float(rng.uniform(0.005, 0.025)),
-        clustering=FractalNoise((seed, 32), texel=1.0, shortest=6.0, longest=90.0, hurst=0.3),
+        clustering=FractalNoise((*seed, 32), texel=1.0, shortest=6.0, longest=90.0, hurst=0.3),
     )
 
 

@@ -14,12 +14,14 @@
 
 """The ground: relief, craters and mountains as one height field, and its mesh."""
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
-from lunar_perception.synthetic.craters import Crater, draw_craters
+from lunar_perception.synthetic.craters import Crater, draw_craters, draw_pits
 from lunar_perception.synthetic.mountains import draw_mountains, Mountains
 from lunar_perception.synthetic.noise import FractalNoise
+from lunar_perception.synthetic.outlook import Outlook
+from lunar_perception.synthetic.richness import choose, Richness
 import numpy as np
 
 HORIZON = 2500.0
@@ -193,38 +195,77 @@ class TerrainMesh:
 
 
 def draw_terrain(
-    rng: np.random.Generator, seed: int, path: np.ndarray, keep_clear: float
+    rng: np.random.Generator,
+    seed: int,
+    path: np.ndarray,
+    keep_clear: float,
+    outlook: Outlook | None = None,
+    richness: Richness | None = None,
 ) -> Terrain:
-    """Draw the ground around a path (N, 2) metres; craters keep `keep_clear` metres off it."""
+    """
+    Draw the ground around a path (N, 2) metres; craters keep `keep_clear` metres off it.
+
+    With both given, craters and mountains are as `richness` says, as far as `outlook` can tell.
+    """
     low, high = path.min(0), path.max(0)
     centre = (low + high) / 2
     bounds = (low[0] - 100, low[1] - 100, high[0] + 100, high[1] + 100)
-    craters = []
-    for crater in draw_craters(rng, bounds):
-        gap = np.hypot(path[:, 0] - crater.x, path[:, 1] - crater.y).min()
-        if not crater.labelled or gap > crater.radius + keep_clear:
-            craters.append(crater)
     clearance = float(np.hypot(*(high - low)) / 2)
-    return Terrain(
+    crater_stream, pit_stream, mountain_stream, relief_stream = rng.spawn(4)
+
+    def mountain_view(mountains: Mountains) -> float:
+        assert outlook is not None
+        return outlook.of_mountains(mountains.outline_at)
+
+    mountains = choose(
+        mountain_stream,
+        partial(
+            draw_mountains,
+            centre=(float(centre[0]), float(centre[1])),
+            clearance=clearance,
+            seed=seed,
+        ),
+        mountain_view,
+        richness and richness.mountains,
+    )
+    plain = Terrain(
         undulation=Roughness(
             FractalNoise((seed, 11), texel=3.0, shortest=20.0, longest=350.0, hurst=0.95),
-            float(np.exp(rng.uniform(np.log(0.15), np.log(1.6)))),
+            float(np.exp(relief_stream.uniform(np.log(0.15), np.log(1.6)))),
         ),
         roughness=(
-            Roughness(FractalNoise((seed, 12), 0.25, 1.6, 22.0), float(rng.uniform(0.08, 0.2))),
-            Roughness(FractalNoise((seed, 13), 0.04, 0.25, 1.8), float(rng.uniform(0.01, 0.026))),
             Roughness(
-                FractalNoise((seed, 14), 0.008, 0.03, 0.3, 0.6), float(rng.uniform(0.002, 0.0055))
+                FractalNoise((seed, 12), 0.25, 1.6, 22.0), float(relief_stream.uniform(0.08, 0.2))
+            ),
+            Roughness(
+                FractalNoise((seed, 13), 0.04, 0.25, 1.8),
+                float(relief_stream.uniform(0.01, 0.026)),
+            ),
+            Roughness(
+                FractalNoise((seed, 14), 0.008, 0.03, 0.3, 0.6),
+                float(relief_stream.uniform(0.002, 0.0055)),
             ),
         ),
-        craters=tuple(craters),
-        mountains=draw_mountains(
-            np.random.default_rng((seed, 15)),
-            (float(centre[0]), float(centre[1])),
-            clearance,
-            seed,
-        ),
+        craters=(),
+        mountains=mountains,
     )
+
+    def draw_clear_craters(stream: np.random.Generator) -> list[Crater]:
+        gaps = (
+            (c, np.hypot(path[:, 0] - c.x, path[:, 1] - c.y).min() - c.radius)
+            for c in draw_craters(stream, bounds)
+        )
+        return [crater for crater, gap in gaps if gap > keep_clear]
+
+    def crater_view(craters: list[Crater]) -> float:
+        assert outlook is not None
+        rows = np.array([(c.x, c.y, c.radius, c.rim) for c in craters]).reshape(-1, 4)
+        return outlook.of_craters(rows, plain.ground_at)
+
+    craters = choose(
+        crater_stream, draw_clear_craters, crater_view, richness and richness.craters
+    )
+    return replace(plain, craters=(*craters, *draw_pits(pit_stream, bounds)))
 
 
 def _offsets(reach: float, spacing: float, growth: float) -> np.ndarray:
