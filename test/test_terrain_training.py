@@ -313,6 +313,7 @@ def test_a_run_leaves_a_calibrated_network_and_its_figures(
 ) -> None:
     config = replace(
         RUN,
+        input_size=40,
         steps=40,
         evaluate_every=40,
         augment=NOTHING,
@@ -327,7 +328,7 @@ def test_a_run_leaves_a_calibrated_network_and_its_figures(
     right = [np.argmax(row['probability']) == row['truth'] for row in rows]
     assert np.mean(right) == pytest.approx(metrics['accuracy'])
     model = TerrainModel.from_pretrained(tmp_path / 'weights')
-    assert model.config.input_size == 32
+    assert model.config.input_size == 40
     assert model.config.temperature == metrics['temperature'] != 1
     with pytest.raises(FileExistsError, match='--resume'):
         train_terrain(config, crops_folder, tmp_path)
@@ -344,7 +345,9 @@ def test_the_study_trains_what_is_missing_and_tells_it_in_tables(
     study = run_study(RUN, crops_folder, tmp_path, seeds=2, names=names)
     assert set(study['rows']) == set(names)
     assert len(study['rows']['full']['accuracy']['values']) == 2
-    assert set(study['attention']) == {'identity', 'mean'}
+    assert set(study['attention']) == {'trained', 'identity', 'mean'}
+    trained = study['attention']['trained']['values']
+    assert trained == pytest.approx(study['rows']['full']['macro_f1']['values'], abs=0.02)
     assert (tmp_path / 'confusion.png').stat().st_size > 1000
     assert (tmp_path / 'full-0' / 'failures.png').stat().st_size > 1000
     before = (tmp_path / 'full-1' / 'metrics.json').stat().st_mtime_ns

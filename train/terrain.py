@@ -166,7 +166,7 @@ def make_network(config: TerrainTrainConfig) -> nn.Module:
             spatial_attention=config.attention,
             segmentation_head=config.segmentation_head,
             head_channels=config.head_channels,
-            input_size=config.size,
+            input_size=config.input_size or config.size,
         )
     )
     if config.imagenet:
@@ -257,12 +257,12 @@ def class_logits(
     device: torch.device,
 ) -> Tensor:
     """Return the class logits (n, C) of the crops at `indices`, whole, on the CPU."""
-    model = model.eval()
+    model, size = model.eval(), config.input_size or config.size
     answers = [torch.empty(0, len(HIRISE_LANDMARKS))]
     for start in range(0, len(indices), config.data.batch_size):
         end = start + config.data.batch_size
         chosen = indices[start:end]
-        x = np.stack([resize(images.image[i], config.size) for i in chosen])
+        x = np.stack([resize(images.image[i], size) for i in chosen])
         answers.append(model(normalise(x / np.float32(255)).to(device)).class_logits.cpu())
     return torch.cat(answers)
 

@@ -113,7 +113,10 @@ class TerrainTrainConfig(RunConfig):
         initial: checkpoint (folder or Hub id) of a terrain network to start the backbone and
             its attention from; the head too where its classes are the same.
         generated: learn from generated crops, and only score on real ones.
-        size: side in pixels of the network's input.
+        size: side in pixels of the network's input in training.
+        input_size: the same where it is scored, and of the network that is saved; None = `size`.
+            Augmentation cuts crops out and so enlarges what they show: at a somewhat larger side
+            whole crops show it as large as it was learnt (arXiv 1906.06423).
         label_smoothing: share of the target that is spread over all classes.
         logit_adjustment: how much of the log of the classes' shares in the training crops is
             added to the logits after training (arXiv 2007.07314); what balanced drawing took
@@ -132,6 +135,7 @@ class TerrainTrainConfig(RunConfig):
     initial: str | None = None
     generated: bool = False
     size: int = 224
+    input_size: int | None = None
     label_smoothing: float = 0.0
     logit_adjustment: float = 0.0
     temperature: float | None = None

@@ -14,6 +14,7 @@
 
 """The paper's Tables 1 and 3 beside ours, over several seeds."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 import json
 from pathlib import Path
@@ -26,6 +27,7 @@ from lunar_perception.taxonomy import HIRISE_LANDMARKS
 import numpy as np
 import torch
 from torch import nn, Tensor
+from train.config import config_from_dict
 from train.loop import LAST
 from train.terrain import class_logits, read_images, score, split, train_terrain
 from train.terrain_config import TerrainTrainConfig
@@ -74,7 +76,7 @@ def run_study(
                 train_terrain(replace(rows[name], seed=seed), data, run, resume=started)
     study = collect_study(output, list(names or rows), seeds)
     if 'full' in study['rows']:
-        study['attention'] = without_attention(rows['full'], data, output, seeds)
+        study['attention'] = without_attention([output / f'full-{k}' for k in range(seeds)], data)
         draw_confusion(np.array(study['rows']['full']['confusion']), output / 'confusion.png')
         draw_failures(output / 'full-0', read_images(data, config.data.cache_size))
     write_json(output / 'study.json', study)
@@ -120,43 +122,47 @@ def spread(values: list[float]) -> dict[str, Any]:
     return {'mean': mean(values), 'sd': deviation, 'values': values}
 
 
-@torch.inference_mode()
-def without_attention(
-    config: TerrainTrainConfig, data: Path, output: Path, seeds: int
-) -> dict[str, Any]:
+def without_attention(runs: Sequence[Path], data: Path) -> dict[str, Any]:
     """
-    Return how held-out macro-F1 changes when the trained network's gates are taken away.
+    Return how held-out macro-F1 changes when trained networks' gates are taken away, over runs.
 
-    `identity` replaces each gate by identity; `mean` by its own mean over the held-out crops, a
-    number a channel, which keeps the scale that later layers expect and takes away only what
-    depends on the image. Each is the change from the network as trained, over the seeds.
+    `runs` are folders of `train_terrain`, alike but for their seeds, whose crops are in `data`.
+    `trained` is the macro-F1 of the networks as they are; `identity` its change where each gate
+    is replaced by identity; `mean` where it is replaced by its own mean over the held-out crops,
+    a number a channel, which keeps the scale that later layers expect and takes away only what
+    depends on the image.
     """
+    found = [macro_f1_by_gates(run, data) for run in runs]
+    return {kind: spread([run[kind] for run in found]) for kind in found[0]}
+
+
+@torch.inference_mode()
+def macro_f1_by_gates(run: Path, data: Path) -> dict[str, float]:
+    """Return what `without_attention` says, of one run."""
+    config = config_from_dict(TerrainTrainConfig, json.loads((run / 'config.json').read_text()))
     images = read_images(data, config.data.cache_size)
     _, test = split(images.crops, config.data)
-    truth = images.label[test]
-    changes: dict[str, list[float]] = {'identity': [], 'mean': []}
-    for seed in range(seeds):
-        model = TerrainModel.from_pretrained(output / f'full-{seed}' / 'weights')
+    model = TerrainModel.from_pretrained(run / 'weights')
 
-        def macro_f1(model: TerrainModel) -> float:
-            logits = class_logits(model, images, test, config, torch.device('cpu'))
-            return float(score(truth, logits)['macro']['f1'])
+    def macro_f1() -> float:
+        logits = class_logits(model, images, test, config, torch.device('cpu'))
+        return float(score(images.label[test], logits)['macro']['f1'])
 
-        gates = [gate for stage in model.attention.values() for gate in stage]
-        means = [MeanGate() for _ in gates]
-        watching = [
-            gate.gate.register_forward_hook(seen.watch)
-            for gate, seen in zip(gates, means, strict=True)
-        ]
-        usual = macro_f1(model)
-        for hook in watching:
-            hook.remove()
-        for kind in changes:
-            for stage in model.attention.values():
-                for k in range(len(stage)):
-                    stage[k] = nn.Identity() if kind == 'identity' else means.pop(0)
-            changes[kind].append(macro_f1(model) - usual)
-    return {kind: spread(values) for kind, values in changes.items()}
+    gates = [gate for stage in model.attention.values() for gate in stage]
+    means = [MeanGate() for _ in gates]
+    watching = [
+        gate.gate.register_forward_hook(seen.watch)
+        for gate, seen in zip(gates, means, strict=True)
+    ]
+    found = {'trained': macro_f1()}
+    for hook in watching:
+        hook.remove()
+    for kind in ('identity', 'mean'):
+        for stage in model.attention.values():
+            for k in range(len(stage)):
+                stage[k] = nn.Identity() if kind == 'identity' else means.pop(0)
+        found[kind] = macro_f1() - found['trained']
+    return found
 
 
 class MeanGate(nn.Module):
