@@ -38,6 +38,9 @@ REACH_M = 20.0
 LEAST_CELLS, LEAST_SPREAD_M = 8, 0.08
 """Cells that a plane needs, and their standard deviation across their narrow side, metres."""
 
+SMOOTHING, LEAST_SIGMA_PX = 0.05, 0.5
+"""Sigma of `smoothed`, in widths of the image for an uncertainty of 100 %, and what is none."""
+
 UNKNOWN, LETHAL = 255, 100
 
 
@@ -76,6 +79,29 @@ def down_from_pitch(pitch_deg: float) -> np.ndarray:
     """
     pitch = np.radians(pitch_deg)
     return np.array([0.0, np.cos(pitch), np.sin(pitch)])
+
+
+def smoothed(points: np.ndarray, uncertainty: np.ndarray) -> np.ndarray:
+    """
+    Return points smoothed along their rays as far as their depth's uncertainty asks for.
+
+    Slopes are ratios of small differences, and a network's depth errs by as much: where it is
+    uncertain by 20 %, the mean is taken over 1 % of the image's width (a Gaussian's sigma).
+    `points` (h, w, 3) as `assess` takes them; `uncertainty` (h, w) one sigma in metres.
+    """
+    z = points[..., 2]
+    near = z <= REACH_M  # False for NaN
+    if not near.any():
+        return points
+    sigma = SMOOTHING * z.shape[1] * float(np.median(uncertainty[near] / z[near]))
+    if not sigma >= LEAST_SIGMA_PX:
+        return points
+    known = np.isfinite(z)
+    log = np.log(z, out=np.zeros_like(z), where=known)
+    total, weight = (cv2.GaussianBlur(v, (0, 0), sigma) for v in (log, known.astype(z.dtype)))
+    # Logs: linearly mixed, far points would outweigh near ones.
+    mean = np.divide(total, weight, out=log.copy(), where=known)
+    return points * np.exp(mean - log)[..., None]
 
 
 def assess(points: np.ndarray, down: np.ndarray, limits: Limits) -> Traversability:

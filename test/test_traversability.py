@@ -32,6 +32,7 @@ from lunar_perception.traversability import (
     down_from_pitch,
     LETHAL,
     Limits,
+    smoothed,
     Traversability,
     UNKNOWN,
 )
@@ -219,3 +220,36 @@ def test_however_the_camera_looks(pitch_deg: float) -> None:
     near = np.hypot(world[..., 0], world[..., 1]) < 6
     assert near.sum() > 500
     assert (result.cost[near] == 0).all()
+
+
+def test_uncertain_depth_is_smoothed_and_its_steps_with_it() -> None:
+    """Noise that would be steps everywhere is none once it is smoothed; exact depth stays."""
+    depth = depth_of(flat)
+    rng = np.random.default_rng(0)
+    noise = cv2.GaussianBlur(rng.normal(0, 1, depth.shape).astype(np.float32), (0, 0), 1.0)
+    noise *= 0.03 / noise.std()
+    points = CAMERA.back_project(depth * np.exp(noise))
+    near = depth < 5
+
+    def lethal(uncertainty: float) -> float:
+        calm = smoothed(points, uncertainty * points[..., 2])
+        np.testing.assert_array_equal(np.isfinite(calm), np.isfinite(points))
+        result = assess(calm, down_from_pitch(PITCH_DEG), LIMITS)
+        return float((result.cost[near] == LETHAL).mean())
+
+    assert lethal(0.0) > 0.1
+    assert lethal(0.06) < lethal(0.0) / 2
+    assert lethal(0.3) == 0
+    assert smoothed(points, 0.01 * points[..., 2]) is points
+
+
+def test_smoothing_moves_points_along_their_rays_and_takes_nothing_from_the_sky() -> None:
+    points = CAMERA.back_project(depth_of(flat))
+    calm = smoothed(points, 0.2 * points[..., 2])
+    known = np.isfinite(points[..., 2])
+    calm, points = calm[known], points[known]
+    ratio = calm[:, 2] / points[:, 2]
+    np.testing.assert_allclose(calm, points * ratio[:, None], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(ratio[points[:, 2] < 6], 1, atol=0.03)
+    nothing = np.full((5, 7, 3), np.nan, np.float32)
+    assert smoothed(nothing, nothing[..., 0]) is nothing

@@ -36,7 +36,7 @@ from lunar_perception.inference.backends import BACKENDS
 from lunar_perception.inference.predictor import UnifiedPredictor
 from lunar_perception.models import UnifiedConfig, UnifiedModel
 from lunar_perception.models.encoders import SamEncoderConfig
-from lunar_perception.traversability import assess, down_from_pitch, Limits
+from lunar_perception.traversability import assess, down_from_pitch, Limits, smoothed
 import numpy as np
 import pytest
 from rcl_interfaces.msg import ParameterType
@@ -532,7 +532,8 @@ def test_every_output_is_what_the_interface_says(
 
     # So small an image is judged by all of its pixels, whatever the cloud's stride.
     down = down_from_pitch(20.0)
-    ground = assess(camera.back_project(depth), down, Limits()).cost
+    places = smoothed(camera.back_project(depth), prediction.uncertainty)
+    ground = assess(places, down, Limits()).cost
     np.testing.assert_array_equal(arrays['traversability'], ground[::4, ::4])
 
     # Hazards: a selection of the points. Clearing: one end for every ray, none beyond 20 m.

@@ -32,7 +32,7 @@ from lunar_perception.nodes.point_clouds import (
 )
 from lunar_perception.nodes.unified_parameters import UnifiedParameters
 from lunar_perception.taxonomy import LUNAR_TERRAIN, UNLABELLED
-from lunar_perception.traversability import assess, down_from_pitch, Limits
+from lunar_perception.traversability import assess, down_from_pitch, Limits, smoothed
 from lunar_perception.visualize import color_depth, overlay_labels
 import numpy as np
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
@@ -41,7 +41,7 @@ from std_msgs.msg import Header
 if TYPE_CHECKING:  # importing torch takes seconds, and topics are to be advertised before
     from lunar_perception.inference.predictor import Prediction
 
-GEOMETRY_WIDTH = 200
+GEOMETRY_WIDTH = 400
 """Points in a row that the ground is judged by, at least, where the image has as many."""
 
 
@@ -189,6 +189,9 @@ class FrameOutputs:
         step = next((n for n in finer if width >= n * GEOMETRY_WIDTH), 1)
         limits = Limits(self._parameters.max_slope_deg, self._parameters.max_step)
         places = self._known_camera.back_project(self._depth, step)
+        sigma = self._prediction.uncertainty
+        if sigma is not None:
+            places = smoothed(places, sigma[::step, ::step])
         every = stride // step
         return assess(places, self._down, limits).cost[::every, ::every]
 
