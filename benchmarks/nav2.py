@@ -59,12 +59,11 @@ from lunar_perception.synthetic.trajectory import Pose
 import numpy as np
 from std_msgs.msg import Header
 from tqdm import tqdm
-import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / 'test'))
 
-from reference_costmap import LETHAL, ReferenceCostmap  # noqa
+from reference_costmap import LETHAL, ReferenceCostmap, shipped_parameters  # noqa
 
 BINS_M = ((0.0, 3.0), (3.0, 5.0), (5.0, 8.0), (0.0, 5.0), (0.0, 8.0))
 SOURCES = ('class', 'geometry', 'both')
@@ -164,8 +163,7 @@ def drive(
     tallies: dict[tuple[str, str, str], Tally],
 ) -> None:
     """Drive through one scene and count."""
-    parameters = yaml.safe_load((ROOT / 'config' / 'nav2' / 'obstacle.yaml').read_text())
-    parameters = parameters['global_costmap']['global_costmap']['ros__parameters']
+    parameters = shipped_parameters('global_costmap')
     costmaps: dict[tuple[str, str], ReferenceCostmap] = defaultdict(
         lambda: ReferenceCostmap(parameters)
     )

@@ -38,7 +38,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from benchmarks.nav2 import ROOT, TOPICS  # which makes the test folder's modules known
+from benchmarks.nav2 import TOPICS  # which makes the test folder's modules known
 from benchmarks.record import write_record
 from lunar_perception.commands.synth import scene_seed
 from lunar_perception.inference import UnifiedPredictor
@@ -52,10 +52,9 @@ from lunar_perception.synthetic.terrain import draw_terrain
 from lunar_perception.synthetic.trajectory import Pose
 from lunar_perception.taxonomy import LUNAR_TERRAIN
 import numpy as np
-from reference_costmap import LETHAL, ReferenceCostmap
+from reference_costmap import LETHAL, ReferenceCostmap, shipped_parameters
 from std_msgs.msg import Header
 from tqdm import tqdm
-import yaml
 
 RANGE_M, DIAMETER_M = 5.0, 0.9
 FRAMES_WITHOUT = 3
@@ -131,9 +130,8 @@ class LevelScene:
             for view in (self.with_rock, self.without):
                 prediction = exact(view) if origin == 'truth' else predictor(view.image, camera)
                 clouds.append(self._clouds(view, prediction, settings))
-            content = yaml.safe_load((ROOT / 'config' / 'nav2' / 'obstacle.yaml').read_text())
-            for name, nodes in content.items():
-                costmap = ReferenceCostmap(nodes[name]['ros__parameters'])
+            for name in ('local_costmap', 'global_costmap'):
+                costmap = ReferenceCostmap(shipped_parameters(name))
                 self._update(costmap, clouds[0])
                 rock = np.unique(costmap.cells(seen)[0], axis=0)  # by x, then by y
                 front = rock[np.unique(rock[:, 1], return_index=True)[1]]

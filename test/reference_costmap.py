@@ -23,6 +23,7 @@ which cells are lethal: inflation, other layers, observations that persist, wait
 
 from dataclasses import dataclass
 from math import ceil, cos, sin
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,16 @@ import yaml
 
 FREE, LETHAL, UNKNOWN = 0, 254, 255
 
+CONFIG = Path(__file__).resolve().parents[1] / 'config' / 'nav2'
+
 NUMPY_TYPES = {PointField.FLOAT32: 'f4', PointField.UINT32: 'u4'}
+
+
+def shipped_parameters(costmap: str, layer: str = 'obstacle') -> dict[str, Any]:
+    """Return the parameters of local_costmap or global_costmap in config/nav2."""
+    nodes = yaml.safe_load((CONFIG / f'{layer}.yaml').read_text())[costmap]
+    parameters: dict[str, Any] = nodes[costmap]['ros__parameters']
+    return parameters
 
 
 @dataclass(frozen=True)
@@ -39,10 +49,9 @@ class Observation:
     """
     One cloud in the global frame, between its source's limits of height.
 
-    Attributes
-    ----------
-    points: (N, 3) float32 metres.
-    origin: (3,) metres, where the sensor was.
+    Fields:
+        points: (N, 3) float32 metres.
+        origin: (3,) metres, where the sensor was.
 
     """
 
@@ -54,12 +63,11 @@ class ReferenceCostmap:
     """
     A costmap with one obstacle layer.
 
-    Attributes
-    ----------
-    cost: (cells in y, cells in x) uint8: FREE, LETHAL or UNKNOWN.
-    origin: (2,) metres, the outer corner of cell (0, 0).
-    sources: parameters of the layer's sources, by name.
-    observations: the newest of each source.
+    Fields:
+        cost: (cells in y, cells in x) uint8: FREE, LETHAL or UNKNOWN.
+        origin: (2,) metres, the outer corner of cell (0, 0).
+        sources: parameters of the layer's sources, by name.
+        observations: the newest of each source.
 
     """
 
