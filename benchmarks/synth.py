@@ -33,6 +33,7 @@ from benchmarks.record import write_record
 from embreex.rtcore_scene import EmbreeScene
 from lunar_perception.commands.synth import scene_seed
 from lunar_perception.synthetic import generate_scene, MoonConfig, renderer
+from lunar_perception.synthetic.richness import richness_in_set
 import numpy as np
 
 
@@ -65,7 +66,11 @@ def main() -> None:
     start = perf_counter()
     with TemporaryDirectory() as folder:
         for number in range(1, arguments.scenes + 1):
-            config = MoonConfig(scene_seed(arguments.seed, number), size=arguments.size)
+            config = MoonConfig(
+                scene_seed(arguments.seed, number),
+                size=arguments.size,
+                richness=richness_in_set(arguments.seed, number),
+            )
             generate_scene(Path(folder, f'Moon_{number}'), config, arguments.frames)
         whole = perf_counter() - start - EchoingScene.seconds
     frames = arguments.scenes * arguments.frames

@@ -41,6 +41,9 @@ def test_lidar_agrees_with_depth_and_label(seed: int) -> None:
 
     The LiDAR stands between the cameras, so it also sees what rocks and ridges hide from the
     left one; for such points, and only for them, a ray from the camera ends before the point.
+    Of the others, every one agrees. The gradient is first taken from the four neighbouring
+    pixels. That misses crests and stones narrower than a pixel, which no neighbour's centre
+    meets: there, some 0.6 % of the points, it is measured inside the pixel, by rays to all of it.
     """
     moon = Moon(MoonConfig(seed=seed, size=512))
     frame = next(iter(moon.frames(1)))
@@ -50,29 +53,48 @@ def test_lidar_agrees_with_depth_and_label(seed: int) -> None:
 
     eye = camera_pose(moon.mount)
     seen = (points * AXES + AXES * LIDAR_POSITION - eye.position) @ eye.rotation
-    z = seen[:, 2]
     camera = frame.camera
-    u = np.rint(camera.fx * seen[:, 0] / z + camera.cx).astype(int)
-    v = np.rint(camera.fy * seen[:, 1] / z + camera.cy).astype(int)
-    inside = (u > 0) & (v > 0) & (u < camera.width - 1) & (v < camera.height - 1)
+    column = np.rint(camera.fx * seen[:, 0] / seen[:, 2] + camera.cx).astype(int)
+    row = np.rint(camera.fy * seen[:, 1] / seen[:, 2] + camera.cy).astype(int)
+    inside = (np.minimum(column, row) > 0) & (np.maximum(column, row) < camera.width - 1)
     assert inside.mean() > 0.9
-    u, v, z, seen, label = u[inside], v[inside], z[inside], seen[inside], label[inside]
 
-    # The largest step to a neighbouring pixel is the gradient of the surface hit.
+    world = frame.body.then(eye)
+
+    def depth_along(rays: np.ndarray) -> np.ndarray:
+        """Return the depth that the left camera has along rays (N, 3) of unit z."""
+        return frame.renderer.scan(world.position, rays @ world.rotation.T)[0]
+
+    reach = depth_along(seen / seen[:, 2:])
+    hidden = reach < 0.999 * seen[:, 2]
+    visible = inside & ~hidden
+    u, v, z = column[visible], row[visible], seen[visible, 2]
+    # Along its own ray, the camera's depth is the point's own: both see the same surface.
+    assert reach[visible] == pytest.approx(z, rel=1e-5)
+
     depth = frame.depth
+    error = np.abs(depth[v, u] - z)
     steps = [
         np.abs(depth[v, u] - depth[v + dv, u + du])
         for du, dv in ((1, 0), (-1, 0), (0, 1), (0, -1))
     ]
-    bound = np.maximum(0.02, 0.5 * (np.maximum(*steps[:2]) + np.maximum(*steps[2:])))
-    agrees = np.abs(depth[v, u] - z) <= bound
-    world = frame.body.then(eye)
-    reach, _ = frame.renderer.scan(world.position, seen @ world.rotation.T)
-    hidden = reach < 1 - 1e-3
-    print(f'{agrees[~hidden].mean():.2%} of {(~hidden).sum()} points agree; {hidden.sum()} hidden')
-    assert hidden.mean() < 0.1
-    assert agrees[~hidden].mean() > 0.98  # the rest: ridges thinner than a pixel
-    assert (frame.label[v, u] == label)[~hidden].mean() > 0.95
+    by_neighbours = 0.5 * (np.maximum(*steps[:2]) + np.maximum(*steps[2:]))
+    narrow = np.flatnonzero(error > np.maximum(0.02, by_neighbours))
+    grid = np.stack(np.meshgrid(*[np.linspace(-0.5, 0.5, 33)] * 2), -1).reshape(-1, 2)
+    pixels = np.stack([u, v], -1)[narrow][:, None] + grid
+    pixels = (pixels - [camera.cx, camera.cy]) / [camera.fx, camera.fy]
+    rays = np.concatenate([pixels, np.ones_like(pixels[..., :1])], -1)
+    fine = depth_along(rays.reshape(-1, 3)).reshape(len(narrow), -1)
+    change = np.abs(fine - depth[v, u][narrow, None]).max(1)
+    missed = error[narrow] > np.maximum(0.02, change)
+    print(
+        f'{len(z)} points: {len(narrow)} on what is narrower than a pixel, '
+        f'{missed.sum()} disagree; {(inside & hidden).sum()} more are hidden'
+    )
+    assert hidden[inside].mean() < 0.1
+    assert len(narrow) < 0.01 * len(z)
+    assert not missed.any()
+    assert (frame.label[v, u] == label[visible]).mean() > 0.95
 
 
 def test_lidar_file_of_a_drawn_camera_stands_at_lusnars_place(tmp_path: Path) -> None:

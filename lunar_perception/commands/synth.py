@@ -27,6 +27,7 @@ import signal
 from lunar_perception.atomic import write_json
 from lunar_perception.commands import CommandError
 from lunar_perception.synthetic import CameraMount, generate_scene, MoonConfig, read_trajectory
+from lunar_perception.synthetic.richness import richness_in_set
 import numpy as np
 from tqdm import tqdm
 
@@ -57,6 +58,7 @@ def run(arguments: Namespace) -> None:
             mount=None if arguments.vary_camera and number % 2 == 0 else CameraMount(),
             frame_interval=arguments.frame_interval,
             course=course,
+            richness=richness_in_set(arguments.seed, number),
         )
         for number in range(1, arguments.scenes + 1)
     }

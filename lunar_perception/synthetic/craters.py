@@ -74,7 +74,7 @@ Bounds = tuple[float, float, float, float]
 
 def draw_craters(rng: np.random.Generator, bounds: Bounds) -> list[Crater]:
     """Draw a landscape's labelled craters: wide and shallow, as LuSNAR's are."""
-    density = float(np.exp(rng.uniform(np.log(1.5e-3), np.log(1.9e-3))))
+    density = float(np.exp(rng.uniform(np.log(1.15e-3), np.log(1.45e-3))))
     return _draw(rng, bounds, (4.5, 10.0), density, 1.3, (0.06, 0.13), labelled=True)
 
 

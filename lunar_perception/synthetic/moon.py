@@ -23,10 +23,15 @@ from lunar_perception.synthetic.config import MoonConfig
 from lunar_perception.synthetic.lidar import scan
 from lunar_perception.synthetic.mountains import LABEL_HEIGHT
 from lunar_perception.synthetic.outlook import Outlook, ROCKS_REACH
-from lunar_perception.synthetic.photometry import draw_look
+from lunar_perception.synthetic.photometry import draw_look, relief_for
 from lunar_perception.synthetic.renderer import Renderer, View
 from lunar_perception.synthetic.richness import choose
-from lunar_perception.synthetic.rocks import draw_rock_field, LABEL_DIAMETER, RockField
+from lunar_perception.synthetic.rocks import (
+    draw_rock_field,
+    LABEL_DIAMETER,
+    rock_clusters,
+    RockField,
+)
 from lunar_perception.synthetic.rover import (
     camera_of,
     camera_pose,
@@ -161,15 +166,24 @@ class Moon:
         outlook = Outlook.of(course, self.mount)
         path = course.points()
         terrain = draw_terrain(
-            streams[2], config.seed, path, 3.5, outlook, config.richness
+            streams[2],
+            config.seed,
+            path,
+            3.5,
+            outlook,
+            config.richness,
+            relief_for(self.look.sun),
         )
 
         def rock_view(field: RockField) -> float:
-            rocks = field.labelled_around(outlook.eyes[:, :2], ROCKS_REACH)
+            rocks = field.labelled_near(outlook.eyes[:, :2], ROCKS_REACH)
             return outlook.of_rocks(rocks.rows[_beside(rocks.rows, path)])
 
         rock_field = choose(
-            streams[0], draw_rock_field, rock_view, config.richness and config.richness.rocks
+            streams[0],
+            partial(draw_rock_field, clustering=rock_clusters(config.seed)),
+            rock_view,
+            config.richness.rocks if config.richness else None,
         )
         return terrain, rock_field, Drive(course, terrain.ground_at)
 

@@ -85,7 +85,7 @@ def draw_mountains(
     massifs = []
     for _ in range(rng.integers(3, 8)):
         distance = clearance + float(np.exp(rng.uniform(np.log(60), np.log(600))))
-        elevation = np.radians(np.exp(rng.uniform(np.log(2.3), np.log(12.0))))
+        elevation = np.radians(np.exp(rng.uniform(np.log(2.1), np.log(10.9))))
         massifs.append(
             Massif(
                 azimuth=float(rng.uniform(-np.pi, np.pi)),

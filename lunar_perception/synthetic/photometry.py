@@ -62,7 +62,7 @@ def draw_look(rng: np.random.Generator) -> Look:
     """Draw the light and the camera's response of one scene."""
     elevation = np.radians(np.exp(rng.uniform(np.log(10), np.log(48))))
     # Mostly behind the rover, as in LuSNAR's frames, where its shadow lies ahead of it.
-    azimuth = np.pi + rng.normal(0, np.radians(65))
+    azimuth = np.pi + rng.normal(0, np.radians(55))
     black = 22.0 if rng.random() < 0.6 else float(rng.uniform(0, 30))
     contrast = float(rng.uniform(1.3, 1.75))
     grey = (rng.uniform(100, 165) - black) / (WHITE - black)
@@ -82,7 +82,7 @@ def draw_look(rng: np.random.Generator) -> Look:
             float(rng.uniform(2.4, 4.2)),
             float(rng.uniform(1.6, 3.2)),
         ),
-        mottling=float(rng.uniform(0.1, 0.22)),
+        mottling=float(rng.uniform(0.12, 0.25)),
         exposure=float(-np.log(1 - grey ** (GAMMA / contrast)) / SHOULDER),
         black=black,
         contrast=contrast,
@@ -91,6 +91,19 @@ def draw_look(rng: np.random.Generator) -> Look:
         grain=float(rng.uniform(0.3, 2.0)),
         glare=float(rng.uniform(0.0, 0.01)) if rng.random() < 0.2 else 0.0,
     )
+
+
+def relief_for(sun: np.ndarray) -> float:
+    """
+    Return by how much relief is to be higher for its shading to stand out as in LuSNAR's frames.
+
+    There it does so under any light: more is needed under a high `sun` (3,), and under one that
+    stands behind the camera or before it, less where it grazes from the side.
+    """
+    across, along = abs(sun[1]), np.hypot(sun[0], sun[1])
+    steepness = sun[2] / along
+    height = np.sqrt(steepness / np.tan(np.radians(16))) * (1.35 - 0.6 * across / along)
+    return float(np.clip(height, 0.65, 1.7))
 
 
 def reflectance(incidence: np.ndarray, emission: np.ndarray, lunar_lambert: float) -> np.ndarray:

@@ -209,7 +209,7 @@ class Renderer:
             if band is self._terrain.roughness[0]:
                 patch = np.clip(np.exp(0.6 * values[:, 2]), 0.3, 1.6)
                 # Broad hollows darken most: less of their sky is free.
-                values[:, 2] *= 1.5
+                values[:, 2] *= 2.5
             total += values
         return total[:, :2], total[:, 2]
 

@@ -34,6 +34,9 @@ REACH = 260.0
 
 SHAPES = 12
 
+DETAIL = (0.008, 0.05, 0.2, 0.45)
+"""Apparent sizes, radians, from which a rock has four times the triangles."""
+
 
 @dataclass(frozen=True)
 class RockField:
@@ -45,7 +48,7 @@ class RockField:
         abundance: rocks of at least 1 m a square metre; their cumulative number falls as
             diameter^-2 (Golombek and Rapp 1997, doi:10.1029/96JE03319, at these sizes).
         pebble_abundance: the same for pebbles, which obey their own abundance.
-        clustering: a noise; rocks gather where it is high.
+        clustering: a noise; rocks gather where it is high. shift: x, y metres of its origin.
 
     """
 
@@ -53,27 +56,25 @@ class RockField:
     abundance: float
     pebble_abundance: float
     clustering: FractalNoise
+    shift: tuple[float, float]
 
-    def around(
-        self, centre: tuple[float, float], smallest_angle: float, reach: float = REACH
-    ) -> 'Rocks':
+    def around(self, centre: tuple[float, float], smallest_angle: float) -> 'Rocks':
         """
         Return the rocks around `centre` that look at least `smallest_angle` radians wide.
 
         Every rock is drawn from its own cell's seed, so that it is the same one whatever the
         centre.
         """
-        cells = []
-        steps = np.arange(-reach, reach, CELL)
-        for cx in np.floor((centre[0] + steps) / CELL).astype(int):
-            for cy in np.floor((centre[1] + steps) / CELL).astype(int):
-                near = np.hypot((cx + 0.5) * CELL - centre[0], (cy + 0.5) * CELL - centre[1])
-                if near < reach:
-                    cells.append(self._cell(int(cx), int(cy), max(near - 24.0, 3.0)))
-        rocks = np.concatenate(cells)
+        cells = _cells_around(np.array([centre]), REACH)
+        rocks = np.concatenate([self._cell(cx, cy, max(d - 24.0, 3.0)) for cx, cy, d in cells])
         distance = np.hypot(rocks[:, 0] - centre[0], rocks[:, 1] - centre[1])
         # What a rover a few metres off the centre would still see.
         return Rocks(rocks[rocks[:, 2] > smallest_angle * np.clip(distance - 6.0, 0, None)])
+
+    def labelled_near(self, places: np.ndarray, reach: float) -> 'Rocks':
+        """Return the rocks, pebbles left out, that lie about `reach` metres from places (N, 2)."""
+        cells = _cells_around(places, reach)
+        return Rocks(np.concatenate([self._cell(cx, cy, np.inf) for cx, cy, _ in cells]))
 
     def _cell(self, cx: int, cy: int, distance: float) -> np.ndarray:
         # Signed cell numbers become distinct non-negative words of the seed.
@@ -87,7 +88,8 @@ class RockField:
             u = rng.random((count, 8))
             x, y = (cx + u[:, 0]) * CELL, (cy + u[:, 1]) * CELL
             diameter = smallest * (1 - u[:, 2] * (1 - (largest / smallest) ** -2)) ** -0.5
-            keep = u[:, 3] < 0.4 * np.exp(0.9 * self.clustering.at(x, y))
+            gathering = self.clustering.at(x + self.shift[0], y + self.shift[1])
+            keep = u[:, 3] < 0.4 * np.exp(0.9 * gathering)
             drawn.append(np.column_stack([x, y, diameter, u[:, 4:]])[keep])
         return np.concatenate(drawn)
 
@@ -126,13 +128,13 @@ class Rocks:
         lift = height_at(x, y) + half[:, 2] * (0.55 - 0.8 * burial)
         cos, sin = np.cos(2 * np.pi * turn), np.sin(2 * np.pi * turn)
         apparent = diameter / np.hypot(np.hypot(x - centre[0], y - centre[1]), 2.0)
-        level = np.digitize(apparent, (0.008, 0.05, 0.2))
+        level = np.digitize(apparent, DETAIL)
         kind = (shape * SHAPES).astype(int)
         vertices = [np.zeros((0, 3), np.float32)]
         triangles = [np.zeros((0, 3), np.int32)]
         owners = [np.zeros(0, np.int32)]
         first = 0
-        for index, detail in np.ndindex(SHAPES, 4):
+        for index, detail in np.ndindex(SHAPES, len(DETAIL) + 1):
             chosen = np.flatnonzero((kind == index) & (level == detail))
             block, faces = _shape(index, detail)
             local = block * half[chosen][:, None]  # (rocks, vertices, 3)
@@ -153,15 +155,34 @@ class Rocks:
         return np.concatenate(vertices), np.concatenate(triangles), np.concatenate(owners)
 
 
-def draw_rock_field(rng: np.random.Generator) -> RockField:
-    """Draw how rocky one landscape is."""
-    seed = tuple(rng.integers(0, 2**32, 2).tolist())
+def draw_rock_field(rng: np.random.Generator, clustering: FractalNoise) -> RockField:
+    """Draw where one landscape's rocks lie."""
     return RockField(
-        seed,
+        tuple(rng.integers(0, 2**32, 2).tolist()),
         abundance=float(np.exp(rng.uniform(np.log(0.005), np.log(0.045)))),
         pebble_abundance=float(rng.uniform(0.005, 0.025)),
-        clustering=FractalNoise((*seed, 32), texel=1.0, shortest=6.0, longest=90.0, hurst=0.3),
+        clustering=clustering,
+        shift=(float(rng.uniform(0, clustering.period)), float(rng.uniform(0, clustering.period))),
     )
+
+
+def rock_clusters(seed: int) -> FractalNoise:
+    """Return the noise by which one landscape's rocks gather."""
+    return FractalNoise((seed, 32), texel=1.0, shortest=6.0, longest=90.0, hurst=0.3)
+
+
+def _cells_around(places: np.ndarray, reach: float) -> list[tuple[int, int, float]]:
+    """Return numbers of the cells whose middles lie within `reach` of places, and how near."""
+    first = np.floor((places.min(0) - reach) / CELL).astype(int)
+    last = np.floor((places.max(0) + reach) / CELL).astype(int)
+    cells = np.stack(np.meshgrid(*map(np.arange, first, last + 1), indexing='ij'), -1)
+    cells = cells.reshape(-1, 2)
+    middles = (cells + 0.5) * CELL
+    distance = np.linalg.norm(middles[:, None] - places, axis=-1).min(1)
+    near = distance < reach
+    return [
+        (int(x), int(y), float(d)) for (x, y), d in zip(cells[near], distance[near], strict=True)
+    ]
 
 
 @cache
@@ -174,7 +195,7 @@ def _shape(index: int, level: int) -> tuple[np.ndarray, np.ndarray]:
     vertices, faces = _icosphere(level)
     facing = vertices @ planes.T
     cut = np.where(facing > 0.05, offsets / np.clip(facing, 0.05, None), np.inf).min(1)
-    radius = np.minimum(cut, 1.15) * (1 + 0.05 / 2**level * rng.standard_normal(len(vertices)))
+    radius = np.minimum(cut, 1.15) * (1 + 0.05 / 2.4**level * rng.standard_normal(len(vertices)))
     return vertices * radius[:, None], faces
 
 

@@ -88,12 +88,12 @@ def draw_silhouette(rng: np.random.Generator, mount: CameraMount, sun: np.ndarra
     however low the sun. So their heights, and the deck's, follow from how far they are to reach.
     """
     steepness = sun[2] / np.hypot(sun[0], sun[1])
-    reach = mount.height * float(rng.uniform(0.7, 1.5))
+    reach = mount.height * float(rng.uniform(0.8, 1.6))
     front = mount.forward - 0.3
     deck = steepness * reach * float(rng.uniform(0.1, 0.35))
     solids = [_solid((-0.7, -0.5, 0.0), (front, 0.5, deck), 1.0)]
-    for y in rng.uniform(-0.45, 0.45, rng.integers(2, 6)):
-        x, half = front - rng.uniform(0, 0.2), rng.uniform(0.05, 0.11)
+    for y in rng.uniform(-0.45, 0.45, rng.integers(3, 7)):
+        x, half = front - rng.uniform(0, 0.2), rng.uniform(0.06, 0.13)
         top = steepness * reach * float(rng.uniform(0.7, 1.0))
         solids.append(_solid((x - half, y - half, 0.0), (x + half, y + half, top), 0.2))
     return np.concatenate(solids)

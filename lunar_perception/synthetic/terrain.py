@@ -201,11 +201,13 @@ def draw_terrain(
     keep_clear: float,
     outlook: Outlook | None = None,
     richness: Richness | None = None,
+    relief: float = 1.0,
 ) -> Terrain:
     """
     Draw the ground around a path (N, 2) metres; craters keep `keep_clear` metres off it.
 
     With both given, craters and mountains are as `richness` says, as far as `outlook` can tell.
+    The small relief's heights are multiplied by `relief`.
     """
     low, high = path.min(0), path.max(0)
     centre = (low + high) / 2
@@ -226,29 +228,9 @@ def draw_terrain(
             seed=seed,
         ),
         mountain_view,
-        richness and richness.mountains,
+        richness.mountains if richness else None,
     )
-    plain = Terrain(
-        undulation=Roughness(
-            FractalNoise((seed, 11), texel=3.0, shortest=20.0, longest=350.0, hurst=0.95),
-            float(np.exp(relief_stream.uniform(np.log(0.15), np.log(1.6)))),
-        ),
-        roughness=(
-            Roughness(
-                FractalNoise((seed, 12), 0.25, 1.6, 22.0), float(relief_stream.uniform(0.08, 0.2))
-            ),
-            Roughness(
-                FractalNoise((seed, 13), 0.04, 0.25, 1.8),
-                float(relief_stream.uniform(0.01, 0.026)),
-            ),
-            Roughness(
-                FractalNoise((seed, 14), 0.008, 0.03, 0.3, 0.6),
-                float(relief_stream.uniform(0.002, 0.0055)),
-            ),
-        ),
-        craters=(),
-        mountains=mountains,
-    )
+    plain = Terrain(*_draw_relief(relief_stream, seed, relief), (), mountains)
 
     def draw_clear_craters(stream: np.random.Generator) -> list[Crater]:
         gaps = (
@@ -263,9 +245,24 @@ def draw_terrain(
         return outlook.of_craters(rows, plain.ground_at)
 
     craters = choose(
-        crater_stream, draw_clear_craters, crater_view, richness and richness.craters
+        crater_stream, draw_clear_craters, crater_view, richness.craters if richness else None
     )
     return replace(plain, craters=(*craters, *draw_pits(pit_stream, bounds)))
+
+
+def _draw_relief(
+    rng: np.random.Generator, seed: int, relief: float
+) -> tuple[Roughness, tuple[Roughness, ...]]:
+    """Return a terrain's undulation and roughness."""
+    undulation = FractalNoise((seed, 11), texel=3.0, shortest=20.0, longest=350.0, hurst=0.95)
+    broad = FractalNoise((seed, 12), texel=0.25, shortest=1.6, longest=22.0, hurst=0.6)
+    middle = FractalNoise((seed, 13), texel=0.04, shortest=0.25, longest=1.8)
+    fine = FractalNoise((seed, 14), texel=0.008, shortest=0.03, longest=0.3, hurst=0.6)
+    return Roughness(undulation, float(np.exp(rng.uniform(np.log(0.15), np.log(1.6))))), (
+        Roughness(broad, relief**0.5 * float(rng.uniform(0.13, 0.23))),
+        Roughness(middle, relief * float(rng.uniform(0.013, 0.024))),
+        Roughness(fine, relief * float(rng.uniform(0.002, 0.0055))),
+    )
 
 
 def _offsets(reach: float, spacing: float, growth: float) -> np.ndarray:
