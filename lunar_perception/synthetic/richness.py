@@ -15,10 +15,9 @@
 """
 How many craters, rocks and mountains a scene shows, spread evenly over the scenes of a set.
 
-What nine independent scenes show of the rare classes scatters by a third and more. So a landscape
-is drawn several times, and the one whose rank among them matches the scene's quantile is kept.
-When the quantile is uniform, the kept one is distributed as a single draw would be; when the
-quantiles of a set are stratified, so is what its scenes show.
+What nine independent scenes show of the rare classes scatters by a third and more. So a scene of
+a set is given how much it is to show, drawn by strata; its landscape is drawn many times, and the
+one that comes nearest by the estimates of `outlook` is kept. Nothing else about it is chosen.
 """
 
 from collections.abc import Callable
@@ -27,11 +26,20 @@ from typing import TypeVar
 
 import numpy as np
 
-STRATA = 9
-"""Scenes that hold each stratum once, however many a set has; LuSNAR has nine."""
-
-CANDIDATES = 64
+CANDIDATES = 48
 """Landscapes of which one is kept."""
+
+CRATERS = (0.0046, 0.0084, 0.0117, 0.0152, 0.0186, 0.0235, 0.0307, 0.0445, 0.0777)
+ROCKS = (0.049, 0.074, 0.1, 0.132, 0.168, 0.219, 0.278, 0.352, 0.526)
+MOUNTAINS = (0.0, 0.0054, 0.0176, 0.0263, 0.035, 0.0458, 0.057, 0.0746, 0.0983)
+"""
+What single draws show, as `outlook` estimates it: the means of each ninth of 480 landscapes'.
+
+Rendered, landscapes of these show about LuSNAR's shares.
+"""
+
+STRATA = len(CRATERS)
+"""Scenes that hold each stratum once, however many a set has; LuSNAR has nine."""
 
 T = TypeVar('T')
 
@@ -39,10 +47,10 @@ T = TypeVar('T')
 @dataclass(frozen=True)
 class Richness:
     """
-    How much of a class a scene shows among scenes like it, as quantiles in [0, 1).
+    How much of the rare classes a scene is to show.
 
     Fields:
-        craters, rocks, mountains: 0.5 is the median; the largest is the richest of 64.
+        craters, rocks, mountains: as `outlook` estimates them, about steradians.
 
     """
 
@@ -50,24 +58,22 @@ class Richness:
     rocks: float
     mountains: float
 
-    def __post_init__(self) -> None:
-        for quantile in (self.craters, self.rocks, self.mountains):
-            if not 0 <= quantile < 1:
-                raise ValueError(f'richness {quantile} is no quantile in [0, 1)')
-
 
 def richness_in_set(seed: int, number: int) -> Richness:
     """
     Return the richness of scene `number` (from 1) of the set `seed`.
 
-    Any nine scenes in a row hold each ninth of the quantiles once (a Latin hypercube; McKay et
-    al. 1979, doi:10.2307/1268522); within the middle half of its ninth a quantile is uniform, so
-    that no single extreme scene decides what nine of them show.
+    Any nine scenes in a row hold each ninth of a class's distribution once (a Latin hypercube;
+    McKay et al. 1979, doi:10.2307/1268522); within its ninth a scene falls anywhere.
     """
     of_set = np.random.default_rng((seed, 51))
-    stratum = [of_set.permutation(STRATA)[(number - 1) % STRATA] for _ in range(3)]
-    within = np.random.default_rng((seed, 52, number)).uniform(0.25, 0.75, 3)
-    craters, rocks, mountains = ((np.array(stratum) + within) / STRATA).tolist()
+    within = np.random.default_rng((seed, 52, number)).random(3)
+    craters, rocks, mountains = (
+        float(
+            np.interp(of_set.permutation(STRATA)[(number - 1) % STRATA] + u - 0.5, *_ninths(table))
+        )
+        for u, table in zip(within, (CRATERS, ROCKS, MOUNTAINS), strict=True)
+    )
     return Richness(craters, rocks, mountains)
 
 
@@ -75,10 +81,14 @@ def choose(
     rng: np.random.Generator,
     draw: Callable[[np.random.Generator], T],
     shown: Callable[[T], float],
-    quantile: float | None,
+    target: float | None,
 ) -> T:
-    """Draw several times and return the one of that quantile in `shown`; None: draw once."""
-    if quantile is None:
+    """Draw several times and return what shows nearest to `target`; None: draw once."""
+    if target is None:
         return draw(rng.spawn(1)[0])
-    candidates = sorted((draw(stream) for stream in rng.spawn(CANDIDATES)), key=shown)
-    return candidates[int(quantile * CANDIDATES)]
+    candidates = [draw(stream) for stream in rng.spawn(CANDIDATES)]
+    return min(candidates, key=lambda candidate: abs(shown(candidate) - target))
+
+
+def _ninths(table: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    return np.arange(STRATA), np.array(table)
