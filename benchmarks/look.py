@@ -15,11 +15,12 @@
 """
 Hold generated frames beside LuSNAR's: shares, brightness, edges, spectrum, horizon, depth.
 
-    python -m benchmarks.look FOLDER [--scenes N] [--seed S] [--output JSON] [--picture PNG]
-        [--generated-picture PNG]
+    python -m benchmarks.look FOLDER [--scenes N] [--seed S] [--sets N] [--output JSON]
+        [--picture PNG] [--generated-picture PNG]
 
 FOLDER holds LuSNAR's frames, `scene<N>_rgb.png` and `scene<N>_label.png` (ids). Generated frames
-are shrunk to their size before anything is measured. The frames are LuSNAR's: neither they nor
+are shrunk to their size before anything is measured. Class shares are also taken of further sets
+of as many scenes, with the seeds 1 to N. The frames are LuSNAR's: neither they nor
 `--picture` belong into this repository.
 """
 
@@ -31,9 +32,10 @@ import sys
 from benchmarks.record import write_record
 import cv2
 from lunar_perception.atomic import write_png
-from lunar_perception.commands.images import read_image
 from lunar_perception.commands.synth import scene_seed
+from lunar_perception.data.image_file import read_image
 from lunar_perception.synthetic import Moon, MoonConfig
+from lunar_perception.synthetic.richness import richness_in_set
 from lunar_perception.taxonomy import LUNAR_TERRAIN, SKY
 import numpy as np
 
@@ -42,6 +44,9 @@ LUSNAR_SHARES = (0.687, 0.013, 0.025, 0.032, 0.243)
 
 SHRINK = 4
 """Generated frames are rendered this many times the reference frames' size, then averaged."""
+
+SET_SHRINK = 2
+"""The same for `--sets`, whose labels alone count."""
 
 TILE = (356, 356)
 """Width and height of a scene in `--generated-picture`."""
@@ -55,6 +60,7 @@ def main() -> None:
     parser.add_argument('--scenes', type=int, default=9)
     parser.add_argument('--frames', type=int, default=3, help='of each scene, 4 m apart')
     parser.add_argument('--seed', type=int, default=0, help='as of `lunar-perception synth`')
+    parser.add_argument('--sets', type=int, default=0, help='whose shares are taken besides')
     parser.add_argument('--output', type=Path, help='where the figures go, as JSON')
     parser.add_argument('--picture', type=Path, help='where all frames and labels go, as PNG')
     parser.add_argument(
@@ -68,10 +74,8 @@ def main() -> None:
     side = references[0][0].shape[0]
     generated, depths, firsts, scenes = [], [], [], []
     for number in range(1, arguments.scenes + 1):
-        config = MoonConfig(
-            scene_seed(arguments.seed, number), size=SHRINK * side, frame_interval=2.0
-        )
-        for index, frame in enumerate(Moon(config).frames(arguments.frames)):
+        moon = scene_of_set(arguments.seed, number, SHRINK * side)
+        for index, frame in enumerate(moon.frames(arguments.frames)):
             if index == 0:
                 scenes.append(cv2.resize(frame.left, TILE, interpolation=cv2.INTER_AREA))
             image = cv2.resize(frame.left, (side, side), interpolation=cv2.INTER_AREA)
@@ -88,6 +92,11 @@ def main() -> None:
         ),
         'generated_depth_m': percentiles(np.concatenate(depths)),
     }
+    if arguments.sets:
+        results['share_over_lusnars_by_set'] = {
+            str(seed): set_shares(seed, arguments.scenes, arguments.frames, SET_SHRINK * side)
+            for seed in range(1, arguments.sets + 1)
+        }
     for name, value in results.items():
         print(name, value, sep='\n    ')
     if arguments.output:
@@ -96,6 +105,25 @@ def main() -> None:
         write_png(arguments.picture, contact_sheet([*references, *firsts]))
     if arguments.generated_picture:
         write_png(arguments.generated_picture, tiles(scenes))
+
+
+def scene_of_set(seed: int, number: int, size: int) -> Moon:
+    """Return a scene as `lunar-perception synth` makes it, with frames 4 m apart."""
+    richness = richness_in_set(seed, number)
+    return Moon(
+        MoonConfig(scene_seed(seed, number), size=size, frame_interval=2.0, richness=richness)
+    )
+
+
+def set_shares(seed: int, scenes: int, frames: int, size: int) -> dict[str, float]:
+    """Return the class shares of a set of scenes over LuSNAR's."""
+    examples = [
+        (frame.left, frame.label)
+        for number in range(1, scenes + 1)
+        for frame in scene_of_set(seed, number, size).frames(frames)
+    ]
+    shares = class_shares(examples) / LUSNAR_SHARES
+    return rounded(dict(zip(LUNAR_TERRAIN.names, shares, strict=True)))
 
 
 def read_references(folder: Path) -> Iterator[Example]:

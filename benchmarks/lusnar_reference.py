@@ -29,7 +29,7 @@ from benchmarks.record import write_record
 import cv2
 from lunar_perception import UnifiedPredictor
 from lunar_perception.atomic import write_png
-from lunar_perception.commands.images import read_image
+from lunar_perception.data.image_file import read_image
 from lunar_perception.metrics import Evaluation
 from lunar_perception.visualize import overlay_labels, side_by_side
 import numpy as np

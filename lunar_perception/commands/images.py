@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 import sys
 
-import cv2
 from lunar_perception.commands import CommandError
+from lunar_perception.data.image_file import read_image
 import numpy as np
 from tqdm import tqdm
 
@@ -87,23 +87,3 @@ def check_output_folder(source: Path, images: list[Path], output: Path) -> None:
     stem, count = Counter(path.stem for path in images).most_common(1)[0]
     if count > 1:
         raise CommandError(f"{count} images in {source} are named '{stem}'; rename all but one")
-
-
-def read_image(path: Path) -> np.ndarray:
-    """
-    Return the image (H, W, 3) uint8 RGB; grey is repeated, alpha left out, 16 bits scaled to 8.
-
-    Raises OSError, or ValueError naming the file when it is not an image of 8 or 16 bits.
-    """
-    data = np.frombuffer(path.read_bytes(), np.uint8)
-    try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-    except cv2.error:  # an empty file, or one that announces an absurd size
-        image = None
-    if image is None:
-        raise ValueError(f'{path} can not be read as an image')
-    if image.dtype == np.uint16:
-        image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if image.dtype != np.uint8:
-        raise ValueError(f'{path} has {image.dtype} pixels; save it with 8 or 16 bits')
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -34,6 +34,7 @@ import re
 import warnings
 
 import cv2
+from lunar_perception.data import image_file
 from lunar_perception.taxonomy import HIRISE_LANDMARKS, Taxonomy
 import numpy as np
 
@@ -113,28 +114,17 @@ def class_id(name: str, taxonomy: Taxonomy = HIRISE_LANDMARKS) -> int:
 
 def read_image(path: Path) -> np.ndarray:
     """
-    Return an image as (H, W, 3) uint8 RGB; grey is repeated, alpha left out, 16 bits scaled to 8.
+    Return a crop's image as `image_file.read_image` does.
 
-    Raises OSError, or ValueError naming the file when it is no image of 8 or 16 bits or is too
-    small to show anything.
+    Raises what that raises, and ValueError when it is too small to show anything.
     """
-    data = np.frombuffer(path.read_bytes(), np.uint8)
-    try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-    except cv2.error:  # an empty file, or one that announces an absurd size
-        image = None
-    if image is None:
-        raise ValueError(f'{path} can not be read as an image')
-    if image.dtype == np.uint16:
-        image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if image.dtype != np.uint8:
-        raise ValueError(f'{path} has {image.dtype} pixels; save it with 8 or 16 bits')
+    image = image_file.read_image(path)
     height, width = image.shape[:2]
     if min(height, width) < LEAST_SIDE:
         raise ValueError(
             f'{path} has {width} × {height} pixels; a crop needs {LEAST_SIDE} × {LEAST_SIDE}'
         )
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image
 
 
 def crop_border(image: np.ndarray, level: int = 4) -> np.ndarray:
