@@ -180,8 +180,15 @@ class LogDepthHead(nn.Module):
 
 def soft_clamp(x: Tensor, low: float, high: float) -> Tensor:
     """Hold x within [low, high], smoothly, so that a gradient is left outside."""
-    x = high - F.softplus(high - x, beta=4)
-    return low + F.softplus(x - low, beta=4)
+    x = high - _softplus(high - x)
+    return low + _softplus(x - low)
+
+
+def _softplus(x: Tensor) -> Tensor:
+    """Return log(1 + exp(4 x)) / 4."""
+    if torch.onnx.is_in_onnx_export():  # ONNX Runtime's own takes one value at a time
+        return x.clamp_min(0) + (1 + (-4 * x.abs()).exp()).log() / 4
+    return F.softplus(x, beta=4)
 
 
 class GatedAttention(nn.Module):

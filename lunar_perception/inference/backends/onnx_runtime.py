@@ -113,8 +113,10 @@ class OnnxRuntimeSession:
         onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        # Threads that wait by spinning would take the rest of the machine's cores.
-        options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+        # Threads that spin between the network's several hundred steps are awake for the next;
+        # when it has run they stop, lest they take the cores from the rest of the machine.
+        options.add_session_config_entry('session.intra_op.allow_spinning', '1')
+        options.add_session_config_entry('session.force_spinning_stop', '1')
         options.log_severity_level = 3
         self._device = job.device
         self._session = onnxruntime.InferenceSession(str(file), options, providers=providers)
