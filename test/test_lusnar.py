@@ -12,11 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""LuSNAR scenes: what is written comes back, in every layout, and damage is named."""
+"""LuSNAR scenes: what is written comes back, in every layout, whole or resumed."""
 
 from pathlib import Path
 import pickle
-import re
 import shutil
 import tempfile
 
@@ -24,13 +23,10 @@ import cv2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lunar_perception.data.lusnar import LusnarDataset, LusnarError, Scene
-from lunar_perception.data.lusnar_check import check
 from lunar_perception.data.lusnar_format import (
     CAMERA_PITCH_DEG,
     CAMERA_QUATERNION,
     ImuSamples,
-    LidarScan,
-    Pose,
     README_LAYOUT,
     rotation_matrix,
     SHIPPED_LAYOUT,
@@ -40,38 +36,7 @@ from lunar_perception.data.pfm import read_pfm, write_pfm
 from lunar_perception.taxonomy import LUNAR_TERRAIN, SKY
 import numpy as np
 import pytest
-
-START = 1693274724419036672
-GAP = 108_302_336
-
-
-def make_frame(seed: int, height: int = 12, width: int = 16) -> dict:
-    """Return the arrays of one random frame; the upper third is sky."""
-    rng = np.random.default_rng(seed)
-    label = rng.integers(0, 4, (height, width), np.uint8)
-    depth = rng.uniform(0.5, 90, (height, width)).astype(np.float32)
-    label[: height // 3], depth[: height // 3] = SKY, np.inf
-    points = rng.uniform(-30, 30, (rng.integers(0, 50), 3)).astype(np.float32)
-    quaternion = rng.normal(size=4)
-    return {
-        'left': rng.integers(0, 256, (height, width, 3), np.uint8),
-        'right': rng.integers(0, 256, (height, width, 3), np.uint8),
-        'depth': depth,
-        'label': label,
-        'pose': Pose(rng.normal(size=3) * 50, quaternion / np.linalg.norm(quaternion)),
-        'lidar': LidarScan(points, rng.integers(0, 3, len(points), np.uint8)),
-    }
-
-
-def write_scene(path: Path, frames: int = 3, **size: int) -> list[dict]:
-    written = [make_frame(seed, **size) for seed in range(frames)]
-    with LusnarSceneWriter(path) as writer:
-        for index, frame in enumerate(written):
-            writer.write_frame(START + index * GAP, **frame)
-        stamps = START - GAP + np.arange(10 * frames, dtype=np.int64) * 10_000_000
-        values = np.random.default_rng(9).normal(size=(len(stamps), 6))
-        writer.add_imu(ImuSamples(stamps, values[:, :3], values[:, 3:]))
-    return written
+from random_scene import GAP, make_frame, START, write_scene
 
 
 def to_readme_layout(scene: Path) -> None:
@@ -219,137 +184,6 @@ def test_millimetres_of_the_readme_layout(tmp_path):
     sky = written['label'] == SKY
     assert (depth[sky] == np.inf).all()
     np.testing.assert_allclose(depth[~sky], written['depth'][~sky].clip(0, 65.535), atol=6e-4)
-
-
-def damage(path: Path, how: str) -> None:
-    """Damage the second of a scene's three frames."""
-    stem = str(START + GAP)
-    depth, label = path / f'image0/depth/{stem}.pfm', path / f'image0/label/{stem}.png'
-    color = path / f'image0/color/{stem}.png'
-    if how == 'depth':
-        depth.write_bytes(depth.read_bytes()[:-3])
-    elif how == 'label':
-        image = cv2.imread(str(label))
-        image[5, 7] = (3, 2, 1)
-        cv2.imwrite(str(label), image)
-    elif how == 'image':
-        color.write_bytes(color.read_bytes()[:-20])
-    elif how == 'right_image':
-        (path / f'image1/color/{stem}.png').unlink()
-    elif how == 'lidar':
-        (path / f'LiDAR/{stem}.txt').write_text('1,2,3,7\n')
-    elif how == 'pose':
-        rows = (path / 'gt.txt').read_text().splitlines()
-        (path / 'gt.txt').write_text('\n'.join([*rows[:2], *rows[3:]]))
-    elif how == 'imu':
-        (path / 'imu.txt').write_text('# header\n1693274724419036672,1,2,3,4,5,six\n')
-
-
-DAMAGES = [
-    ('depth', 'pfm', r'765 bytes of pixels, where 16×12 float32 take 768'),
-    ('label', 'png', r'unknown label colour \(1, 2, 3\) at column 7, row 5 \(1 such'),
-    ('image', 'png', 'not a whole PNG'),
-    ('right_image', 'png', 'missing'),
-    ('lidar', 'txt', 'unknown LiDAR category 7'),
-    ('pose', 'gt.txt', 'no pose within 1 ms of frame'),
-    ('imu', 'imu.txt', "not a table of numbers.*'six'"),
-]
-
-
-@pytest.mark.parametrize(('how', 'file', 'reason'), DAMAGES)
-def test_damage_names_file_scene_and_reason(tmp_path, how, file, reason):
-    path = tmp_path / 'Moon_4'
-    written = write_scene(path)
-    damage(path, how)
-    scene = Scene(path)
-    with pytest.raises(LusnarError, match=reason) as caught:
-        getattr(scene[1], how)
-    error = pickle.loads(pickle.dumps(caught.value))
-    assert error.scene == 'Moon_4'
-    assert error.file.endswith(file)
-    assert 'Moon_4' in str(error) and error.file in str(error)
-    if how != 'imu':  # the other frames are as good as before
-        for index in (0, 2):
-            np.testing.assert_array_equal(scene[index].depth, written[index]['depth'])
-            getattr(scene[index], how)
-
-
-@pytest.mark.parametrize(('how', 'file', 'reason'), DAMAGES)
-def test_check_finds_the_damage(tmp_path, how, file, reason):
-    for number in (1, 2):
-        write_scene(tmp_path / f'Moon_{number}')
-    seen = []
-    assert check(tmp_path, lambda done, total: seen.append((done, total))) == []
-    assert seen == [(done, 6) for done in range(1, 7)]
-
-    damage(tmp_path / 'Moon_2', how)
-    problems = check(tmp_path)
-    assert {(problem.scene, Path(problem.file).suffix[1:]) for problem in problems} == {
-        ('Moon_2', file.rpartition('.')[2])
-    }
-    assert re.search(reason, str(problems[0]))
-
-
-def test_check_finds_what_is_missing_or_too_much(tmp_path):
-    path, stem = tmp_path / 'Moon_1', str(START + GAP)
-    write_scene(path, frames=5)
-    (path / 'imu.txt').unlink()
-    (path / 'image0/depth_timestamp.txt').unlink()
-    (path / f'image0/color/{stem}.png').unlink()
-    (path / 'image0/label/.x.png.1-1.tmp').touch()
-    first = path / f'image0/depth/{START}.pfm'
-    write_pfm(first, read_pfm(first, top_to_bottom=True))  # the other row order, once only
-    (tmp_path / 'Moon_2/image0/color').mkdir(parents=True)
-    problems = [str(problem).replace(str(tmp_path), '') for problem in check(tmp_path)]
-    assert sorted(problems) == sorted(
-        [
-            'scene Moon_2: /Moon_2/image0/color: empty scene: no left image (*.png)',
-            'scene Moon_1: /Moon_1/imu.txt: missing',
-            'scene Moon_1: /Moon_1/image0/depth_timestamp.txt: missing: the scene is incomplete, '
-            'or its writing was interrupted',
-            'scene Moon_1: /Moon_1/image0/label/.x.png.1-1.tmp: left over from an interrupted '
-            'writing',
-            *(
-                f'scene Moon_1: /Moon_1/{file}: no left image has this stamp'
-                for file in (
-                    f'image0/depth/{stem}.pfm',
-                    f'image0/label/{stem}.png',
-                    f'image1/color/{stem}.png',
-                    f'LiDAR/{stem}.txt',
-                )
-            ),
-            f'scene Moon_1: /Moon_1/image0/color_timestamp.txt: {stem} is listed, but not there',
-            f'scene Moon_1: /Moon_1/LiDAR/timestamp.txt: {stem} is listed, but not there',
-            f'scene Moon_1: /Moon_1/image0/depth/{START}.pfm: depth and label disagree on the sky '
-            'in 67% of pixels',
-        ]
-    )
-    assert len(check(tmp_path / 'nowhere')) == 1
-
-
-def test_check_survives_a_broken_camera_and_images_of_other_sizes(tmp_path):
-    write_scene(tmp_path, 2)
-    image = np.zeros((4, 4, 4), np.uint8)
-    cv2.imwrite(str(tmp_path / f'image1/color/{START}.png'), image)
-    (problem,) = check(tmp_path)
-    assert f'right_image of frame {START} is 4×4, the scene 16×12' in str(problem)
-    (tmp_path / f'image0/color/{START}.png').write_bytes(b'')
-    assert 'not a PNG image' in str(check(tmp_path)[0])
-    (tmp_path / 'camera.json').write_text('{}')
-    assert 'not a camera file' in str(check(tmp_path)[0])
-
-
-def test_empty_and_absent_scenes(tmp_path):
-    with pytest.raises(LusnarError, match='not a LuSNAR scene'):
-        Scene(tmp_path)
-    with pytest.raises(LusnarError, match='no LuSNAR scene'):
-        LusnarDataset(tmp_path / 'nothing')
-    (tmp_path / 'Moon_1/image0/color').mkdir(parents=True)
-    with pytest.raises(LusnarError, match='empty scene'):
-        LusnarDataset(tmp_path)
-    (tmp_path / 'Moon_1/image0/color/frame.png').touch()
-    with pytest.raises(LusnarError, match='19 digits'):
-        LusnarDataset(tmp_path)
 
 
 def test_dataset_and_splits(tmp_path):
