@@ -28,6 +28,9 @@ of the camera along the ground and inside its horizontal field of view:
 - recall: of the hazardous cells that this frame sees (a point of the cloud, at true depth, lies in
   them), those with a lethal cell within the tolerance. Of this frame: what a frame sees is
   cleared and marked anew.
+- recall_seen_whole: the same of those hazardous cells whose hazard is not partly hidden: what
+  rises, and slopes of whose 5 × 5 cells each is hit by a pixel. What a plane through all of them
+  is like can not be told from some of them, as at a crest or behind a ridge.
 - precision: of the lethal cells, those with a hazardous cell within the tolerance, seen or not.
 - precision_of_named: the same, where a cell that shows a labelled rock or crater is right as
   well. Hazards by class mark these even where they are lower and flatter than the limits.
@@ -46,7 +49,7 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
-from benchmarks.nav2_truth import CELL_M, ground_truth, GroundTruth
+from benchmarks.nav2_truth import CELL_M, ground_truth, GroundTruth, STANCE_CELLS
 from benchmarks.record import write_record
 import cv2
 from lunar_perception.commands.synth import scene_seed
@@ -106,10 +109,12 @@ def _figures(counts: dict[str, float], by_class: bool) -> dict[str, Any]:
     wrong = counts['lethal'] - counts['right_or_named' if by_class else 'right']
     return {
         'recall': share('found', 'hazardous'),
+        'recall_seen_whole': share('found_whole', 'whole'),
         'precision': share('right', 'lethal'),
         **({'precision_of_named': share('right_or_named', 'lethal')} if by_class else {}),
         'false_per_m2': round(wrong / (counts['ground'] * CELL_M**2), 4),
         'hazardous_cells': int(counts['hazardous']),
+        'hazardous_cells_seen_whole': int(counts['whole']),
         'lethal_cells': int(counts['lethal']),
         'area_m2': round(counts['ground'] * CELL_M**2),
     }
@@ -143,6 +148,7 @@ def main() -> None:
             'frames': number * arguments.frames,
             'cloud_points': (arguments.size // settings.cloud_stride) ** 2,
             'hazard_classes': list(settings.hazard_classes),
+            'min_hazard_confidence': settings.min_hazard_confidence,
             'min_hazard_points': settings.min_hazard_points,
             **{
                 f'{origin}, {sources}, {tolerance}': tally.results(sources != 'geometry')
@@ -178,7 +184,6 @@ def drive(
             depth=frame.depth,
             uncertainty=None,
         )
-        seen = _seen(frame, eye, settings.cloud_stride)
         predictions = {'truth': exact, 'network': predictor(frame.left, frame.camera)}
         for origin, prediction in predictions.items():
             for sources in SOURCES:
@@ -188,13 +193,17 @@ def drive(
                 for tolerance, limits in TOLERANCES.items():
                     if origin == 'network' or tolerance == 'one cell':
                         tally = tallies[origin, sources, tolerance]
-                        _count(tally, costmap, truth, seen, eye, frame, limits)
+                        _count(tally, costmap, truth, eye, frame, settings.cloud_stride, limits)
 
 
-def _seen(frame: MoonFrame, eye: Pose, stride: int) -> np.ndarray:
-    """Return where the cloud's points truly are in the world, (N, 3)."""
+def _seen(costmap: ReferenceCostmap, frame: MoonFrame, eye: Pose, stride: int) -> np.ndarray:
+    """Return which of the costmap's cells hold a point of every stride-th pixel, truly."""
     points = frame.camera.back_project(frame.depth, stride).reshape(-1, 3)
-    return points[np.isfinite(points[:, 2])] @ eye.rotation.T + eye.position
+    places = points[np.isfinite(points[:, 2])] @ eye.rotation.T + eye.position
+    cells, inside = costmap.cells(places)
+    seen = np.zeros(costmap.cost.shape, bool)
+    seen[cells[inside, 1], cells[inside, 0]] = True
+    return seen
 
 
 def _update(
@@ -219,9 +228,9 @@ def _count(
     tally: Tally,
     costmap: ReferenceCostmap,
     truth: GroundTruth,
-    seen: np.ndarray,
     eye: Pose,
     frame: MoonFrame,
+    stride: int,
     limits: tuple[float, float],
 ) -> None:
     # Both on the costmap's cells.
@@ -232,7 +241,7 @@ def _count(
     size = len(truth.hazard)
     known = (x >= 0) & (y >= 0) & (x < size) & (y < size)
     x, y = np.clip(x, 0, size - 1), np.clip(y, 0, size - 1)
-    hazard, named = truth.hazard[y, x] & known, truth.named[y, x] & known
+    hazard, raised, named = (m[y, x] & known for m in (truth.hazard, truth.raised, truth.named))
 
     offset = centres - eye.position[:2]
     distance = np.hypot(offset[..., 0], offset[..., 1])
@@ -241,17 +250,19 @@ def _count(
     bearing = np.arctan2(offset @ [-ahead[1], ahead[0]], offset @ ahead)
     in_view = known & (np.abs(bearing) < half)
     lethal = (costmap.cost == LETHAL) & in_view
-    visible = np.zeros(shape, bool)
-    cells, inside = costmap.cells(seen)
-    visible[cells[inside, 1], cells[inside, 0]] = True
-
     tolerance = np.maximum(limits[0], limits[1] * distance / CELL_M)
-    hazardous = hazard & visible & in_view
+    hazardous = hazard & _seen(costmap, frame, eye, stride) & in_view
+    stance = np.ones((STANCE_CELLS, STANCE_CELLS), np.uint8)
+    whole = cv2.erode(_seen(costmap, frame, eye, 1).astype(np.uint8), stance) > 0
+    whole = hazardous & (whole | raised)
+    found = _cells_to(lethal) <= tolerance
     tally.add(
         distance,
         ground=in_view,
         hazardous=hazardous,
-        found=hazardous & (_cells_to(lethal) <= tolerance),
+        found=hazardous & found,
+        whole=whole,
+        found_whole=whole & found,
         lethal=lethal,
         right=lethal & (_cells_to(hazard) <= tolerance),
         right_or_named=lethal & (_cells_to(hazard | named) <= tolerance),

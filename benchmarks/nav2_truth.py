@@ -46,6 +46,7 @@ class GroundTruth:
         hazard: bool: something stands on the cell that rises more than 0.2 m above the bare ground
             below it, or the least-squares plane through the bare ground's heights at the 5 × 5
             cell centres around it is steeper than 20°.
+        raised: bool: the former of the two.
         named: bool: the cell shows a surface labelled rock or crater, however low and flat. A
             labelled rock can be 0.18 m wide, and a crater's floor is level.
 
@@ -53,6 +54,7 @@ class GroundTruth:
 
     origin: np.ndarray
     hazard: np.ndarray
+    raised: np.ndarray
     named: np.ndarray
 
     def cells(self, places: np.ndarray) -> np.ndarray:
@@ -80,8 +82,9 @@ def ground_truth(ground: Renderer) -> GroundTruth:
     centres = (np.arange(count) + 0.5) * CELL_M
     x, y = (axis.ravel() for axis in np.meshgrid(origin[0] + centres, origin[1] + centres))
     slope = _slope_deg(ground.mesh.height_at(x, y).reshape(count, count))
-    hazard = (rise > MAX_HEIGHT_M) | (slope > MAX_SLOPE_DEG)
-    return GroundTruth(origin, hazard, named.any(axis=(1, 3)))
+    raised = rise > MAX_HEIGHT_M
+    hazard = raised | (slope > MAX_SLOPE_DEG)
+    return GroundTruth(origin, hazard, raised, named.any(axis=(1, 3)))
 
 
 def _slope_deg(height: np.ndarray) -> np.ndarray:
