@@ -60,7 +60,8 @@ class Taxonomy:
 
     def colorize(self, label: np.ndarray) -> np.ndarray:
         """Paint a label image (H, W) uint8 as RGB (H, W, 3) uint8."""
-        return self.palette()[label]
+        painted: np.ndarray = np.take(self.palette(), label, axis=0)
+        return painted
 
 
 LUNAR_TERRAIN = Taxonomy(

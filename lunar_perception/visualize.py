@@ -15,6 +15,7 @@
 """Pictures for people: labels over an image, coloured depth, panels side by side."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import cv2
 from lunar_perception.taxonomy import LUNAR_TERRAIN, Taxonomy
@@ -25,6 +26,9 @@ DEPTH_RANGE_M = (1.0, 100.0)
 
 SKY_COLOR = (0, 0, 0)
 INVALID_COLOR = (128, 128, 128)
+SKY_LEVEL, INVALID_LEVEL = 0, 1
+"""What stands for them among the 256 levels of depth's colours."""
+
 WRONG_COLOR = (255, 32, 32)
 
 
@@ -44,9 +48,8 @@ def overlay_labels(
     border = np.zeros(label.shape, bool)
     border[:, 1:] |= label[:, 1:] != label[:, :-1]
     border[1:] |= label[1:] != label[:-1]
-    mixed[border] = color[border]
-    unlabelled = label >= len(taxonomy)
-    mixed[unlabelled] = image[unlabelled]
+    cv2.copyTo(color, border.view(np.uint8), mixed)
+    cv2.copyTo(image, (label >= len(taxonomy)).view(np.uint8), mixed)
     return mixed
 
 
@@ -57,13 +60,15 @@ def color_depth(depth: np.ndarray) -> np.ndarray:
     Sky (+Inf) is black, unknown depth (NaN) grey. Returns (H, W, 3) uint8 RGB.
     """
     near, far = np.log(DEPTH_RANGE_M)
-    finite = np.isfinite(depth)
-    position = np.log(np.clip(np.where(finite, depth, 1), *DEPTH_RANGE_M))
-    share = (far - position) / (far - near)
+    sky = depth == np.inf
+    known = np.isfinite(depth)
+    position = cv2.log(np.clip(np.where(known, depth, 1), *DEPTH_RANGE_M, dtype=np.float32))
     # The ends of the map are left out: they are too dark to tell from the sky.
-    color = _colormap(np.rint(20 + 220 * share).astype(np.uint8), cv2.COLORMAP_TURBO)
-    color[~finite] = INVALID_COLOR
-    color[depth == np.inf] = SKY_COLOR
+    slope = 220 / (far - near)
+    level = cv2.convertScaleAbs(position, alpha=-slope, beta=20 + slope * far)  # rounds
+    np.putmask(level, ~known, INVALID_LEVEL)
+    np.putmask(level, sky, SKY_LEVEL)
+    color: np.ndarray = cv2.applyColorMap(level, _depth_colors())
     return color
 
 
@@ -136,6 +141,14 @@ def side_by_side(
             )  # fmt: skip
         parts += [part, np.full((part.shape[0], gap, 3), 255, np.uint8)]
     return np.concatenate(parts[:-1], axis=1)
+
+
+@cache
+def _depth_colors() -> np.ndarray:
+    """Return the colours of depth's levels, (256, 1, 3) uint8 RGB."""
+    colors = _colormap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_TURBO)
+    colors[SKY_LEVEL], colors[INVALID_LEVEL] = SKY_COLOR, INVALID_COLOR
+    return colors
 
 
 def _colormap(level: np.ndarray, colormap: int) -> np.ndarray:
