@@ -26,6 +26,8 @@ of as many scenes, with the seeds 1 to N. The frames are LuSNAR's: neither they 
 
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+import multiprocessing
 from pathlib import Path
 import sys
 
@@ -72,6 +74,12 @@ def main() -> None:
     if not references:
         sys.exit(f'{arguments.folder} has no *_rgb.png')
     side = references[0][0].shape[0]
+    # Spawned, not forked: Embree's and OpenCV's threads do not survive a fork.
+    pool = ProcessPoolExecutor(max(arguments.sets, 1), multiprocessing.get_context('spawn'))
+    sets = {
+        seed: pool.submit(set_shares, seed, arguments.scenes, arguments.frames, SET_SHRINK * side)
+        for seed in range(1, arguments.sets + 1)
+    }
     generated, depths, firsts, scenes = [], [], [], []
     for number in range(1, arguments.scenes + 1):
         moon = scene_of_set(arguments.seed, number, SHRINK * side)
@@ -92,10 +100,9 @@ def main() -> None:
         ),
         'generated_depth_m': percentiles(np.concatenate(depths)),
     }
-    if arguments.sets:
+    if sets:
         results['share_over_lusnars_by_set'] = {
-            str(seed): set_shares(seed, arguments.scenes, arguments.frames, SET_SHRINK * side)
-            for seed in range(1, arguments.sets + 1)
+            str(seed): shares.result() for seed, shares in sets.items()
         }
     for name, value in results.items():
         print(name, value, sep='\n    ')
