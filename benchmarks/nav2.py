@@ -16,6 +16,7 @@
 Measure what a costmap makes of the unified node's clouds, against the generated ground itself.
 
     python -m benchmarks.nav2 [--scenes N] [--frames N] [--model M] [--output JSON]
+    python -m benchmarks.nav2 --table JSON                    # docs/nav2.md's, of an earlier run
 
 A rover drives over generated scenes. Each frame's points/hazards and points/clearing are the
 node's own messages, made once from true depth and labels and once from the network's, and go into
@@ -31,6 +32,7 @@ of the camera along the ground and inside its horizontal field of view:
 - recall_seen_whole: the same of those hazardous cells whose hazard is not partly hidden: what
   rises, and slopes of whose 5 × 5 cells each is hit by a pixel. What a plane through all of them
   is like can not be told from some of them, as at a crest or behind a ridge.
+- recall_raised: the same of what rises more than 0.2 m, without slopes.
 - precision: of the lethal cells, those with a hazardous cell within the tolerance, seen or not.
 - precision_of_named: the same, where a cell that shows a labelled rock or crater is right as
   well. Hazards by class mark these even where they are lower and flatter than the limits.
@@ -44,6 +46,7 @@ two cells and 8 % of the range; its figures at one cell are given too.
 from argparse import ArgumentParser
 from collections import defaultdict
 from dataclasses import replace
+import json
 from pathlib import Path
 import sys
 from types import SimpleNamespace
@@ -110,11 +113,13 @@ def _figures(counts: dict[str, float], by_class: bool) -> dict[str, Any]:
     return {
         'recall': share('found', 'hazardous'),
         'recall_seen_whole': share('found_whole', 'whole'),
+        'recall_raised': share('found_raised', 'raised'),
         'precision': share('right', 'lethal'),
         **({'precision_of_named': share('right_or_named', 'lethal')} if by_class else {}),
         'false_per_m2': round(wrong / (counts['ground'] * CELL_M**2), 4),
         'hazardous_cells': int(counts['hazardous']),
         'hazardous_cells_seen_whole': int(counts['whole']),
+        'hazardous_cells_raised': int(counts['raised']),
         'lethal_cells': int(counts['lethal']),
         'area_m2': round(counts['ground'] * CELL_M**2),
     }
@@ -129,7 +134,11 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=808)
     parser.add_argument('--model', help='checkpoint; the shipped weights without')
     parser.add_argument('--output', type=Path, help='where the figures go, as JSON')
+    parser.add_argument('--table', type=Path, help='print these figures, and measure nothing')
     arguments = parser.parse_args()
+    if arguments.table:
+        print(table(json.loads(arguments.table.read_text())['results']))
+        return
 
     model = [arguments.model] if arguments.model else []
     predictor = UnifiedPredictor.from_pretrained(*model)
@@ -157,8 +166,29 @@ def main() -> None:
         }
         if arguments.output:  # after each scene: the whole takes long
             write_record(arguments.output, results)
-    for name, figures in results.items():
-        print(name, figures)
+    print(table(results))
+
+
+def table(results: dict[str, Any]) -> str:
+    """Return rows in Markdown, a row for each origin and source, at its tolerance."""
+    rows = []
+    for origin, name, tolerance in zip(
+        ('truth', 'network'), ('true depth and labels', 'shipped weights'), TOLERANCES, strict=True
+    ):
+        for sources in SOURCES:
+            spans = results[f'{origin}, {sources}, {tolerance}']
+            cells = [f'{name}, `{sources}`']
+            for span in ('0-5 m', '5-8 m'):
+                figures = spans[span]
+                named = figures.get('precision_of_named')
+                parts = (figures[f'recall_{part}'] for part in ('seen_whole', 'raised'))
+                cells += [
+                    f'{figures["recall"]:.3f} ({", ".join(f"{part:.3f}" for part in parts)})',
+                    f'{figures["precision"]:.3f}' + (f' ({named:.3f})' if named else ''),
+                    f'{figures["false_per_m2"]:.2f}',
+                ]
+            rows.append(f'| {" | ".join(cells)} |')
+    return '\n'.join(rows)
 
 
 def drive(
@@ -263,6 +293,8 @@ def _count(
         found=hazardous & found,
         whole=whole,
         found_whole=whole & found,
+        raised=hazardous & raised,
+        found_raised=hazardous & raised & found,
         lethal=lethal,
         right=lethal & (_cells_to(hazard) <= tolerance),
         right_or_named=lethal & (_cells_to(hazard | named) <= tolerance),
