@@ -82,7 +82,7 @@ def draw_look(rng: np.random.Generator) -> Look:
             float(rng.uniform(2.4, 4.2)),
             float(rng.uniform(1.6, 3.2)),
         ),
-        mottling=float(rng.uniform(0.12, 0.25)),
+        mottling=float(rng.uniform(0.14, 0.28)),
         exposure=float(-np.log(1 - grey ** (GAMMA / contrast)) / SHOULDER),
         black=black,
         contrast=contrast,
@@ -103,7 +103,7 @@ def relief_for(sun: np.ndarray) -> float:
     across, along = abs(sun[1]), np.hypot(sun[0], sun[1])
     steepness = sun[2] / along
     height = np.sqrt(steepness / np.tan(np.radians(16))) * (1.35 - 0.6 * across / along)
-    return float(np.clip(height, 0.65, 1.7))
+    return float(np.clip(height, 0.75, 1.2))
 
 
 def reflectance(incidence: np.ndarray, emission: np.ndarray, lunar_lambert: float) -> np.ndarray:

@@ -253,14 +253,19 @@ def draw_terrain(
 def _draw_relief(
     rng: np.random.Generator, seed: int, relief: float
 ) -> tuple[Roughness, tuple[Roughness, ...]]:
-    """Return a terrain's undulation and roughness."""
+    """
+    Return a terrain's undulation and roughness.
+
+    Over half a metre, ground between craters slopes by 4 to 9 degrees in the median, and by more
+    than 20 hardly anywhere: rovers drive here.
+    """
     undulation = FractalNoise((seed, 11), texel=3.0, shortest=20.0, longest=350.0, hurst=0.95)
     broad = FractalNoise((seed, 12), texel=0.25, shortest=1.6, longest=22.0, hurst=0.6)
     middle = FractalNoise((seed, 13), texel=0.04, shortest=0.25, longest=1.8)
     fine = FractalNoise((seed, 14), texel=0.008, shortest=0.03, longest=0.3, hurst=0.6)
     return Roughness(undulation, float(np.exp(rng.uniform(np.log(0.15), np.log(1.6))))), (
-        Roughness(broad, relief**0.5 * float(rng.uniform(0.13, 0.23))),
-        Roughness(middle, relief * float(rng.uniform(0.013, 0.024))),
+        Roughness(broad, relief**0.5 * float(rng.uniform(0.1, 0.17))),
+        Roughness(middle, relief * float(rng.uniform(0.011, 0.021))),
         Roughness(fine, relief * float(rng.uniform(0.002, 0.0055))),
     )
 
