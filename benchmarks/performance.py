@@ -15,11 +15,12 @@
 """
 Write docs/performance.md and its plots from the figures in benchmarks/results.
 
-    python -m benchmarks.performance
+    python -m benchmarks.performance [--folder FOLDER]
 
 Every number on that page comes from those files; none is typed by hand.
 """
 
+from argparse import ArgumentParser
 from collections.abc import Iterable, Mapping, Sequence
 import json
 from pathlib import Path
@@ -65,10 +66,16 @@ class Goal(NamedTuple):
 def main() -> None:
     from benchmarks.plots import draw_all
 
-    records = read_records(RESULTS)
-    draw_all(records, PAGE.parent / 'images')
-    write_text(PAGE, page(records))
-    print(f'wrote {PAGE.relative_to(ROOT)} and its plots from {len(records)} records')
+    parser = ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument('--folder', type=Path, help='of records, page and plots (the tree)')
+    folder = parser.parse_args().folder
+    records = read_records(folder or RESULTS)
+    target = folder / PAGE.name if folder else PAGE
+    images = target.parent / 'images'
+    images.mkdir(parents=True, exist_ok=True)
+    draw_all(records, images)
+    write_text(target, page(records))
+    print(f'wrote {target} and its plots from {len(records)} records')
 
 
 def read_records(folder: Path) -> dict[str, dict[str, Any]]:

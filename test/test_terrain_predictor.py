@@ -19,6 +19,7 @@ import subprocess
 import sys
 
 import lunar_perception
+from lunar_perception.inference.explain import grad_cam
 from lunar_perception.inference.terrain import SHIPPED_WEIGHTS, taxonomy_of, TerrainPredictor
 from lunar_perception.models import TerrainModel
 from lunar_perception.taxonomy import HIRISE_LANDMARKS
@@ -36,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope='module')
 def predictor(folder: Path) -> TerrainPredictor:
-    return TerrainPredictor.from_pretrained(folder, device='cpu')
+    return TerrainPredictor.from_pretrained(folder, device='cpu', backend='torch')
 
 
 def crop(height: int = SIZE, width: int = SIZE, seed: int = 0) -> np.ndarray:
@@ -64,6 +65,30 @@ def test_it_says_what_the_network_says(predictor: TerrainPredictor, folder: Path
     assert differs.mean() < 1e-3  # where two are as likely
     assert prediction.label.dtype == np.uint8 and prediction.confidence.dtype == np.float32
     assert len(np.unique(prediction.label)) > 1
+
+
+def test_a_fast_backend_says_the_same_and_explanations_start_from_it(
+    predictor: TerrainPredictor, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip('onnxruntime', reason='needs ONNX Runtime')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    fast = TerrainPredictor.from_pretrained(folder, device='cpu', backend='onnxruntime')
+    assert (predictor.backend, fast.backend) == ('torch', 'onnxruntime')
+    slow_says, fast_says = predictor(crop(90, 70)), fast(crop(90, 70))
+    assert 'features differs by' in fast._runner.agreement
+    np.testing.assert_allclose(fast_says.probabilities, slow_says.probabilities, atol=1e-4)
+    assert (fast_says.label == slow_says.label).mean() > 0.999
+    slow_maps, fast_maps = (
+        torch.stack(
+            [
+                torch.as_tensor(grad_cam(predictor.model, said.features, (SIZE, SIZE), i))
+                for i in range(8)
+            ]
+        )
+        for said in (slow_says, fast_says)
+    )
+    assert slow_maps.max() > 0
+    np.testing.assert_allclose(fast_maps, slow_maps, atol=1e-3 * float(slow_maps.max()))
 
 
 @pytest.mark.parametrize('shape', [(227, 227), (40, 90), (1, 1), (1, 300)])

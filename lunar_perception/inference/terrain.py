@@ -17,15 +17,17 @@
 from colorsys import hsv_to_rgb
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 from lunar_perception.inference.backends.pixel_network import IMAGENET_MEAN, IMAGENET_STD
+from lunar_perception.inference.backends.runner import NetworkRunner
 from lunar_perception.inference.predictor import check_image, choose_device, choose_precision
 from lunar_perception.models.terrain import TerrainModel, TerrainOutput
 from lunar_perception.taxonomy import HIRISE_LANDMARKS, Taxonomy
 import numpy as np
 import torch
-from torch import Tensor
+from torch import nn, Tensor
 from torch.nn import functional as F
 
 SHIPPED_WEIGHTS = Path(__file__).resolve().parents[1] / 'weights' / 'terrain'
@@ -103,6 +105,27 @@ class TerrainPrediction:
         return _array(1 / above.exp().sum(dim=0))
 
 
+class FeaturesAndOutput(NamedTuple):
+    """`TerrainOutput`, and the backbone's last map (B, K, h, w)."""
+
+    class_logits: Tensor
+    pixel_logits: Tensor
+    features: Tensor
+
+
+class _WithFeatures(nn.Module):
+    """A terrain network that hands out what explanations start from."""
+
+    def __init__(self, model: TerrainModel) -> None:
+        super().__init__()
+        self.model = model
+        self.config = model.config
+
+    def forward(self, images: Tensor) -> FeaturesAndOutput:
+        features = self.model.features(images)
+        return FeaturesAndOutput(*self.model.classify(features, images.shape[-2:]), features)
+
+
 class TerrainPredictor:
     """
     The Mars terrain network, from an image to a `TerrainPrediction`.
@@ -117,19 +140,31 @@ class TerrainPredictor:
     """
 
     def __init__(
-        self, model: TerrainModel, *, device: str = 'auto', precision: str = 'auto'
+        self,
+        model: TerrainModel,
+        *,
+        device: str = 'auto',
+        precision: str = 'auto',
+        backend: str = 'torch',
     ) -> None:
         """
         Take a network onto a device.
 
         `device` is 'auto' (CUDA where there is one), 'cpu', 'cuda' or 'cuda:<n>'; `precision`
-        'auto' (bf16 on CUDA, fp32 on the CPU), 'fp32', 'bf16' or 'fp16'. Raises ValueError for
-        any other, and for a device that this machine lacks.
+        'auto' (bf16 on CUDA, fp32 on the CPU), 'fp32', 'bf16' or 'fp16'; `backend` 'auto' or one
+        of BACKENDS, for predictions: explanations need gradients, and are torch's. Raises
+        ValueError for any other, and for a device that this machine lacks.
         """
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         # No gradients of weights, so explanations keep only what gradients of inputs need.
         self.model = model.to(self.device).eval().requires_grad_(False)
+        self._runner = NetworkRunner(
+            _WithFeatures(self.model),
+            device=self.device,
+            precision=self.precision,
+            backend=backend,
+        )
         self.config = model.config
         self.taxonomy = taxonomy_of(self.config.class_names)
         self._mean = 255 * torch.tensor(IMAGENET_MEAN, device=self.device).view(1, 3, 1, 1)
@@ -142,35 +177,42 @@ class TerrainPredictor:
         *,
         device: str = 'auto',
         precision: str = 'auto',
+        backend: str = 'auto',
         download: bool = False,
     ) -> 'TerrainPredictor':
         """
         Load a checkpoint: a folder, a Hub id, or None for the weights that ship with the package.
 
         A Hub id is fetched only with `download`. Raises OSError when the checkpoint is not found,
-        ValueError when it is damaged, pickled or not of one piece, and for a bad device or
-        precision.
+        ValueError when it is damaged, pickled or not of one piece, and for a bad device, precision
+        or backend.
         """
         choose_precision(precision, choose_device(device))
         source = SHIPPED_WEIGHTS if model is None else model
         network = TerrainModel.from_pretrained(source, download=download)
-        return cls(network, device=device, precision=precision)
+        return cls(network, device=device, precision=precision, backend=backend)
+
+    @property
+    def backend(self) -> str:
+        """What runs the network; 'auto' as long as nothing was predicted."""
+        return self._runner.backend
+
+    @property
+    def refusals(self) -> dict[str, str]:
+        """Why backends that were tried are not used, by name."""
+        return self._runner.refusals
 
     def __call__(self, image: np.ndarray) -> TerrainPrediction:
         """
         Predict for one image, (H, W, 3) uint8 RGB; grey crops have three equal channels.
 
-        Raises ValueError for another shape or dtype.
+        Raises ValueError for another shape or dtype; BackendError or BackendRefusedError where
+        the chosen backend can not be used.
         """
-        inputs = self.network_input(image)
-        lower = self.precision != torch.float32
-        # Not inference_mode: explanations differentiate what comes after the features.
-        with (
-            torch.no_grad(),
-            torch.autocast(self.device.type, self.precision, enabled=lower),
-        ):
-            features = self.model.features(inputs)
-            output = self.model.classify(features, inputs.shape[-2:])
+        said = FeaturesAndOutput(*self._runner(self._resized(image)))
+        output = TerrainOutput(said.class_logits, said.pixel_logits)
+        # A copy: explanations differentiate what follows, which inference_mode forbids.
+        features = said.features.clone()
         return TerrainPrediction(
             output, features, image.shape[:2], self.taxonomy, self.config.temperature
         )
@@ -181,15 +223,17 @@ class TerrainPredictor:
 
         S is the configuration's `input_size`. Raises ValueError for another shape or dtype.
         """
+        pixels = torch.from_numpy(self._resized(image)).to(self.device).permute(2, 0, 1)[None]
+        return (pixels.float() - self._mean) / self._std
+
+    def _resized(self, image: np.ndarray) -> np.ndarray:
         check_image(image)
         size = self.config.input_size
         if image.shape[:2] != (size, size):
             shrinks = size * size < image.shape[0] * image.shape[1]
             mode = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
             image = cv2.resize(np.ascontiguousarray(image), (size, size), interpolation=mode)
-        owned = np.require(image, requirements=('C', 'W'))  # torch wants to own it
-        pixels = torch.from_numpy(owned).to(self.device).permute(2, 0, 1)[None]
-        return (pixels.float() - self._mean) / self._std
+        return np.require(image, requirements=('C', 'W'))  # torch wants to own it
 
     def warm_up(self, height: int, width: int) -> None:
         """Predict once for a black image, so that later ones of its size take no longer."""

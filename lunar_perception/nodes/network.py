@@ -60,7 +60,10 @@ def load_terrain_predictor(parameters: TerrainParameters) -> 'TerrainPredictor':
     from lunar_perception.inference.terrain import TerrainPredictor
 
     predictor = TerrainPredictor.from_pretrained(
-        parameters.model or None, device=parameters.device, precision=parameters.precision
+        parameters.model or None,
+        device=parameters.device,
+        precision=parameters.precision,
+        backend=parameters.backend,
     )
     predictor.warm_up(predictor.config.input_size, predictor.config.input_size)
     return predictor

@@ -82,7 +82,11 @@ class PerceptionParameters:
         fixed=True,
     )
     backend: str = ros_parameter(
-        'auto', 'What runs the network: auto or torch.', choices=('auto', 'torch'), fixed=True
+        'auto',
+        'What runs the network: auto (the fastest that is installed and agrees with torch), '
+        'torch, compile (torch.compile), onnxruntime, tensorrt or openvino.',
+        choices=('auto', 'torch', 'compile', 'onnxruntime', 'tensorrt', 'openvino'),
+        fixed=True,
     )
     lossless: bool = ros_parameter(
         False,
