@@ -57,7 +57,9 @@ def stages(axes: Axes, results: Mapping[str, Any]) -> None:
         left = [start + width for start, width in zip(left, widths, strict=True)]
     axes.invert_yaxis()
     axes.set_xlabel('ms')
-    axes.legend(frameon=False, ncols=2, fontsize='small')
+    axes.legend(
+        frameon=False, ncols=6, fontsize='small', loc='lower center', bbox_to_anchor=(0.4, 1.0)
+    )
 
 
 def alternatives(axes: Axes, results: Mapping[str, Any]) -> None:
