@@ -14,7 +14,8 @@
 
 """The shipped launch files under the real launch system: graph, parameters, a clean end."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Set
+from contextlib import suppress
 import json
 import os
 from pathlib import Path
@@ -35,7 +36,7 @@ from lunar_perception.nodes.outputs import OUTPUTS
 import pytest
 from rcl_interfaces.srv import GetParameters
 import rclpy
-from rclpy.node import Node
+from rclpy.node import Node, NodeNameNonExistentError
 from rclpy.parameter import parameter_value_to_python
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from tiny_network import save_tiny_network
@@ -173,6 +174,18 @@ def call(peer: Node, service: type, name: str, request: Any) -> Any:
     return future.result()
 
 
+def topics_of(
+    ask: Callable[[str, str], list[tuple[str, list[str]]]], namespace: str, awaited: Set[str]
+) -> dict[str, list[str]]:
+    """Return the node's topics and types once `awaited` are among them, or what there is then."""
+    deadline, topics = monotonic() + TIMEOUT_S, dict[str, list[str]]()
+    while not awaited <= topics.keys() and monotonic() < deadline:
+        sleep(0.1)  # discovery takes its time, the node's own name included
+        with suppress(NodeNameNonExistentError):
+            topics = dict(ask('unified', namespace))
+    return topics
+
+
 def wait_until_active(peer: Node, node_name: str) -> None:
     deadline, state = monotonic() + TIMEOUT_S, ''
     while state != 'active':
@@ -191,7 +204,6 @@ def parameters_of(peer: Node, node_name: str, *names: str) -> list[Any]:
 def test_the_graph(peer: Node) -> None:
     """Exactly the topics that the interface names, in the namespace that was asked for."""
     wait_until_active(peer, '/rover/unified')
-    assert ('unified', '/rover') in peer.get_node_names_and_namespaces()
     message_types = {t: f'sensor_msgs/msg/{t.__name__}' for t in (Image, CameraInfo, PointCloud2)}
     expected = {f'/rover/{t}': [message_types[o.message_type]] for t, o in OUTPUTS.items()}
     expected['/diagnostics'] = ['diagnostic_msgs/msg/DiagnosticArray']
@@ -199,17 +211,13 @@ def test_the_graph(peer: Node) -> None:
         for topic in ('label_info', 'costmap/label_info'):
             expected[f'/rover/{topic}'] = ['vision_msgs/msg/LabelInfo']
     usual = {'/parameter_events', '/rosout', '/rover/unified/transition_event'}
-    deadline, published = monotonic() + TIMEOUT_S, {}
-    while published.keys() != expected.keys() | usual and monotonic() < deadline:
-        published = dict(peer.get_publisher_names_and_types_by_node('unified', '/rover'))
-        sleep(0.1)  # discovery takes its time
+    ask = peer.get_publisher_names_and_types_by_node
+    published = topics_of(ask, '/rover', expected.keys() | usual)
     assert {topic: types for topic, types in published.items() if topic not in usual} == expected
-    subscribed = dict(peer.get_subscriber_names_and_types_by_node('unified', '/rover'))
-    assert subscribed.keys() - {'/parameter_events', '/clock'} == {
-        '/mast/image_rect',
-        '/mast/camera_info',
-        '/rover/imu',
-    }
+    inputs = {'/mast/image_rect', '/mast/camera_info', '/rover/imu'}
+    subscribed = topics_of(peer.get_subscriber_names_and_types_by_node, '/rover', inputs)
+    assert subscribed.keys() - {'/parameter_events', '/clock'} == inputs
+    assert ('unified', '/rover') in peer.get_node_names_and_namespaces()
 
 
 @pytest.mark.launch(fixture=launched)
@@ -224,9 +232,12 @@ def test_parameters_reach_the_node(peer: Node) -> None:
 def test_two_cameras(peer: Node) -> None:
     for side, other in (('left', 'right'), ('right', 'left')):
         wait_until_active(peer, f'/{side}/unified')
-        subscribed = dict(peer.get_subscriber_names_and_types_by_node('unified', f'/{side}'))
-        assert {f'/{side}/image_raw', f'/{side}/camera_info'} <= subscribed.keys()
-        published = dict(peer.get_publisher_names_and_types_by_node('unified', f'/{side}'))
+        inputs = {f'/{side}/image_raw', f'/{side}/camera_info'}
+        ask = peer.get_subscriber_names_and_types_by_node
+        subscribed = topics_of(ask, f'/{side}', inputs)
+        assert inputs <= subscribed.keys()
+        ask = peer.get_publisher_names_and_types_by_node
+        published = topics_of(ask, f'/{side}', {f'/{side}/label'})
         assert f'/{side}/label' in published
         assert not any(topic.startswith(f'/{other}/') for topic in (*subscribed, *published))
 
@@ -251,8 +262,9 @@ def test_camera_and_unified(peer: Node, prefix: Path) -> None:
     assert rectify['name'] == '/mast/rectify'
     assert rectify['remappings'] == ['image:=image_raw']
     assert rectify['parameters'] == {'use_intra_process_comms': True}
-    names = peer.get_subscriber_names_and_types_by_node('unified', '/mast_perception')
-    assert {'/mast/image_rect', '/mast/camera_info'} <= dict(names).keys()
+    inputs = {'/mast/image_rect', '/mast/camera_info'}
+    ask = peer.get_subscriber_names_and_types_by_node
+    assert inputs <= topics_of(ask, '/mast_perception', inputs).keys()
 
 
 @pytest.mark.launch(fixture=launched, shutdown=True)
