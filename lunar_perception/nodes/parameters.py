@@ -54,6 +54,18 @@ def ros_parameter(
     )
 
 
+def backend_parameter(*names: str) -> Any:
+    """Return the field of what runs the network, if not torch; `names` can be chosen besides."""
+    *others, last = (f'{n} (torch.compile)' if n == 'compile' else n for n in ('torch', *names))
+    return ros_parameter(
+        'auto',
+        'What runs the network: auto (the fastest that is installed and agrees with torch), '
+        f'{", ".join(others)} or {last}.',
+        choices=('auto', 'torch', *names),
+        fixed=True,
+    )
+
+
 @dataclass(frozen=True)
 class PerceptionParameters:
     """
@@ -81,13 +93,7 @@ class PerceptionParameters:
         choices=('auto', 'fp32', 'bf16', 'fp16'),
         fixed=True,
     )
-    backend: str = ros_parameter(
-        'auto',
-        'What runs the network: auto (the fastest that is installed and agrees with torch), '
-        'torch, compile (torch.compile), onnxruntime, tensorrt or openvino.',
-        choices=('auto', 'torch', 'compile', 'onnxruntime', 'tensorrt', 'openvino'),
-        fixed=True,
-    )
+    backend: str = backend_parameter('compile', 'onnxruntime', 'tensorrt', 'openvino')
     lossless: bool = ros_parameter(
         False,
         'Subscribe reliably with a deep queue and process every frame, however late; '

@@ -17,7 +17,11 @@
 from dataclasses import dataclass
 
 from lunar_perception.hazards import SOURCES
-from lunar_perception.nodes.parameters import PerceptionParameters, ros_parameter
+from lunar_perception.nodes.parameters import (
+    backend_parameter,
+    PerceptionParameters,
+    ros_parameter,
+)
 from lunar_perception.taxonomy import LUNAR_TERRAIN
 
 
@@ -29,13 +33,7 @@ class UnifiedParameters(PerceptionParameters):
     Raises ValueError for a value that the node can not work with.
     """
 
-    backend: str = ros_parameter(
-        'auto',
-        'What runs the network: auto (the fastest that is installed and agrees with torch), '
-        'torch, compile (torch.compile), onnxruntime, tensorrt, openvino or int8.',
-        choices=('auto', 'torch', 'compile', 'onnxruntime', 'tensorrt', 'openvino', 'int8'),
-        fixed=True,
-    )
+    backend: str = backend_parameter('compile', 'onnxruntime', 'tensorrt', 'openvino', 'int8')
     max_relative_uncertainty: float = ros_parameter(
         0.0,
         'Depth whose sigma is more than this fraction of it becomes NaN; 0: never.',
