@@ -13,6 +13,7 @@
 # limitations under the License.
 """The scenes of a set: how much of the rare classes they show is spread evenly over them."""
 
+import cv2
 from lunar_perception.synthetic import Moon, MoonConfig
 from lunar_perception.synthetic.outlook import Outlook
 from lunar_perception.synthetic.richness import (
@@ -24,6 +25,7 @@ from lunar_perception.synthetic.richness import (
     ROCKS,
     STRATA,
 )
+from lunar_perception.synthetic.terrain import draw_terrain
 from lunar_perception.taxonomy import LUNAR_TERRAIN
 import numpy as np
 import pytest
@@ -85,3 +87,25 @@ def test_outlook_by_hand() -> None:
     rocks = np.array([[10.0, 0.0, 1.0], [-10.0, 0.0, 9.0], [0.5, 0.0, 9.0], [80.0, 0.0, 9.0]])
     assert ahead.of_rocks(rocks) == pytest.approx(0.01)
     assert ahead.of_mountains(lambda x, y: 0.1 * np.hypot(x, y)) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize('relief', [0.75, 1.0, 1.2])
+def test_ground_between_craters_is_as_even_as_rovers_drive_on(relief: float) -> None:
+    """By planes through half a metre of the relief that a wheel feels."""
+    cell = 0.1
+    x, y = np.meshgrid(np.arange(0, 30, cell), np.arange(0, 30, cell), indexing='ij')
+    medians, steep = [], []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        terrain = draw_terrain(rng, seed, np.array([[0.0, 0.0], [30.0, 0.0]]), 3.5, relief=relief)
+        height = sum(
+            band.noise.at(x.ravel(), y.ravel()) * band.height
+            for band in (terrain.undulation, *terrain.roughness[:2])
+        ).reshape(x.shape)
+        smooth = cv2.blur(height, (5, 5))
+        slope = np.degrees(np.arctan(np.hypot(*np.gradient(smooth, cell))))
+        medians.append(np.median(slope))
+        steep.append((slope > 20).mean())
+    print(f'relief {relief}: medians {np.round(medians, 1)}°, {np.mean(steep):.2%} over 20°')
+    assert min(medians) > 3 and max(medians) < 11
+    assert np.mean(steep) < 0.05

@@ -256,7 +256,7 @@ def _draw_relief(
     """
     Return a terrain's undulation and roughness.
 
-    Over half a metre, ground between craters slopes by 4 to 9 degrees in the median, and by more
+    Over half a metre, ground between craters slopes by 5 to 8 degrees in the median, and by more
     than 20 hardly anywhere: rovers drive here.
     """
     undulation = FractalNoise((seed, 11), texel=3.0, shortest=20.0, longest=350.0, hurst=0.95)
