@@ -211,6 +211,14 @@ def test_tables_say_so_where_another_is_first(command, trainer):
     assert 'mIoU: unified 0.605, behind SegFormer (0.900), of 2.' in format_tables(record)
 
 
+def test_a_record_of_ablations_alone_has_no_empty_comparison(command, trainer, scenes):
+    rows = ('story_plain', 'story_dilated')
+    run_experiments(replace(command, other=scenes, groups=('story',), rows=rows))
+    text = format_tables(json.loads(command.record.read_text()))
+    assert text.count('### ') == 1
+    assert "### The paper's story" in text
+
+
 @pytest.mark.parametrize(
     ('text', 'message'),
     [('[', 'not JSON'), ('{"results": 1}', 'no record of'), (None, 'does not exist')],

@@ -74,14 +74,16 @@ def format_tables(record: dict[str, Any]) -> str:
     references = record['references']
     parts = [_heading(record)]
     compared = [(row.title, row.name) for row in GROUPS['comparison']]
-    parts.append('### Table 1: labels\n\n' + _labels(compared, rows, references, paper=True))
-    parts.append(
-        "### Table 2: depth, clipped to 100 m and divided by it, as the paper's\n\n"
-        + _depth(compared, rows, references, 'normalised', paper=True)
-    )
-    parts.append(
-        '### Table 2 in metres\n\n' + _depth(compared, rows, references, 'metric', paper=False)
-    )
+    comparison = any(name in rows for _, name in compared)
+    if comparison:
+        parts.append('### Table 1: labels\n\n' + _labels(compared, rows, references, paper=True))
+        parts.append(
+            "### Table 2: depth, clipped to 100 m and divided by it, as the paper's\n\n"
+            + _depth(compared, rows, references, 'normalised', paper=True)
+        )
+        parts.append(
+            '### Table 2 in metres\n\n' + _depth(compared, rows, references, 'metric', paper=False)
+        )
     for group, title in (
         ('distillation', 'Distillation'),
         ('story', "The paper's story, at the small network's size"),
@@ -90,7 +92,8 @@ def format_tables(record: dict[str, Any]) -> str:
         there = [(row.title, row.name) for row in GROUPS[group] if row.name in rows]
         if len(there) > 1:
             parts.append(f'### {title}\n\n' + _both(there, rows, references))
-    parts.append(_verdict(rows))
+    if comparison:
+        parts.append(_verdict(rows))
     return '\n\n'.join(parts) + '\n'
 
 
