@@ -98,7 +98,10 @@ class Reassemble(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.project(self.norm(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
-        return self.resample(x.contiguous())
+        x = self.resample(x.contiguous())
+        # ONNX Runtime blocks the channels of convolutions and pools, and undoes it for a sum with
+        # what is not blocked. A pool of one pixel changes nothing, but blocks.
+        return F.max_pool2d(x, 1) if torch.onnx.is_in_onnx_export() else x
 
 
 class PyramidDecoder(nn.Module):
