@@ -330,6 +330,17 @@ def test_a_frame_costs_one_pass_and_the_same_operations_every_time() -> None:
     assert not {'index', 'arange', '_local_scalar_dense', 'upsample_bicubic2d'} & set(counts[1])
 
 
+def test_an_image_of_the_networks_size_is_finished_without_torchs_threads() -> None:
+    """Awake, they would hold up what another backend runs next."""
+    predictor = predictor_of()
+    side = predictor.config.input_size
+    prediction = predictor(picture(side, side))
+    with Written() as frame:
+        _ = prediction.label, prediction.confidence, prediction.depth, prediction.uncertainty
+    assert frame.operations.keys() <= {'select', 'detach', 'to', 'resolve_conj', 'resolve_neg'}
+    assert not frame.bytes
+
+
 def test_images_are_resized_once_and_little_is_written_behind_the_network() -> None:
     predictor = predictor_of()
     size = (960, 960)
