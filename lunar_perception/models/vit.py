@@ -146,15 +146,18 @@ def biased_attention(
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Return `biased_attention` for some rows of queries, with all its bias at once."""
-    bias = (rows[..., None] + columns[..., None, :]).flatten(2, 3).flatten(3, 4)
+    bias = rows[..., None] + columns[..., None, :]
     if not torch.onnx.is_in_onnx_export():
+        bias = bias.flatten(2, 3).flatten(3, 4)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    batch, heads, tokens, channels = shape = tuple(map(int, query.shape))
     # ONNX Runtime gives each product of a batch to one thread: with as few products as heads,
     # some threads would wait.
-    parts = (1 if len(query) > 1 else gcd(rows.shape[2], 4), -1)
-    scores = query.unflatten(2, parts) @ key.transpose(2, 3)[:, :, None]
-    scores = scores * query.shape[-1] ** -0.5 + bias.unflatten(2, parts)
-    return (scores.softmax(-1) @ value[:, :, None]).flatten(2, 3)
+    parts = 1 if batch > 1 else gcd(int(rows.shape[2]), 4)
+    split = (batch, heads, parts, tokens // parts, -1)
+    scores = query.reshape(split) @ key.transpose(2, 3)[:, :, None]
+    scores = scores * channels**-0.5 + bias.reshape(split)
+    return (scores.softmax(-1) @ value[:, :, None]).reshape(shape)
 
 
 def folded_attention(
