@@ -16,10 +16,12 @@
 
 from collections.abc import Sequence
 from math import log
+from typing import cast
 
 import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 MIN_DEPTH = 0.3
 """Nearest depth in metres that the log-depth head answers."""
@@ -142,7 +144,12 @@ class PyramidDecoder(nn.Module):
         for refine_level, level in zip(reversed(refine), reversed(levels), strict=True):
             x = refine_level(level + upsample(x, level.shape[-2:]))
         x = upsample(self.narrow(x), finest.shape[-2:])
-        return self.join(torch.cat((x, finest), dim=1))
+        if not torch.onnx.is_in_onnx_export():
+            return self.join(torch.cat((x, finest), dim=1))
+        # ONNX Runtime lets a convolution add to what another wrote, which spares it the copy.
+        conv = fuse_conv_bn_eval(cast(nn.Conv2d, self.join[0]), cast(nn.BatchNorm2d, self.join[1]))
+        left, right = conv.weight.chunk(2, dim=1)
+        return F.relu(F.conv2d(x, left, conv.bias, padding=1) + F.conv2d(finest, right, padding=1))
 
 
 class SegmentationHead(nn.Sequential):
