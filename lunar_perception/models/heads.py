@@ -99,11 +99,30 @@ class Reassemble(nn.Module):
             self.resample = nn.Conv2d(out_channels, out_channels, 3, target // stride, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.project(self.norm(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
-        x = self.resample(x.contiguous())
+        x = self.project(self.norm(x.permute(0, 2, 3, 1)))
+        if not torch.onnx.is_in_onnx_export():
+            return self.resample(x.permute(0, 3, 1, 2).contiguous())
+        if isinstance(self.resample, nn.ConvTranspose2d):
+            x = spread_tiles(x, self.resample)
+        else:
+            x = self.resample(x.permute(0, 3, 1, 2))
         # ONNX Runtime blocks the channels of convolutions and pools, and undoes it for a sum with
         # what is not blocked. A pool of one pixel changes nothing, but blocks.
-        return F.max_pool2d(x, 1) if torch.onnx.is_in_onnx_export() else x
+        return F.max_pool2d(x, 1)
+
+
+def spread_tiles(x: Tensor, convolution: nn.ConvTranspose2d) -> Tensor:
+    """
+    Return a transposed convolution of maps (B, h, w, C) as (B, C', H, W), as one linear layer.
+
+    Its kernel must be as wide as its stride. ONNX Runtime's own works on one thread, for a part.
+    """
+    batch, height, width, _ = map(int, x.shape)
+    side = convolution.stride[0]
+    weight = convolution.weight.permute(2, 3, 1, 0).flatten(0, 2)
+    x = F.linear(x, weight, cast(Tensor, convolution.bias).repeat(side * side))
+    x = x.view(batch, height, width, side, side, -1).transpose(2, 3)
+    return x.reshape(batch, height * side, width * side, -1).permute(0, 3, 1, 2)
 
 
 class PyramidDecoder(nn.Module):
