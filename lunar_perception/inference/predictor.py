@@ -52,17 +52,22 @@ class Prediction:
         size: tuple[int, int],
         depth_scale: float,
         config: UnifiedConfig,
+        *,
+        in_numpy: bool = False,
     ) -> None:
         """
         Wrap the network's output for one image.
 
         `size` is the image's (height, width) and `depth_scale` the ratio of its camera's focal
-        length to the canonical one.
+        length to the canonical one. With `in_numpy`, maps on the CPU that are of the image's size
+        already go to NumPy: torch's threads, once woken, keep their cores busy for milliseconds,
+        waiting for more, and a backend that is not torch would find them so in its next run.
         """
         self._output = output
         self._size = size
         self._depth_scale = depth_scale
         self._config = config
+        self._in_numpy = in_numpy
 
     @cached_property
     @torch.inference_mode()
@@ -141,16 +146,10 @@ class Prediction:
         return self._output.depth.shape[-2:] == self._size
 
     def _resized(self, maps: Tensor) -> Values:
-        """
-        Resize maps (1, C, h, w) to (C, H, W).
-
-        On the CPU, maps that are of this size already go to NumPy. torch's threads, once woken,
-        keep their cores busy for milliseconds, waiting for more, and another backend's next run
-        would find them so.
-        """
+        """Resize maps (1, C, h, w) to (C, H, W)."""
         if not self._same_size:
             return F.interpolate(maps, size=self._size, mode='bilinear', align_corners=False)[0]
-        return maps[0] if maps.is_cuda else maps[0].numpy()
+        return maps[0].numpy() if self._in_numpy else maps[0]
 
 
 class UnifiedPredictor:
@@ -258,7 +257,11 @@ class UnifiedPredictor:
             focal = camera.fx / camera.width
         output = UnifiedOutput(*self._runner(self._resize(image)))
         return Prediction(
-            output, (height, width), focal / self.config.canonical_focal, self.config
+            output,
+            (height, width),
+            focal / self.config.canonical_focal,
+            self.config,
+            in_numpy=self.device.type == 'cpu' and self.backend != 'torch',
         )
 
     def warm_up(self, height: int, width: int) -> None:
