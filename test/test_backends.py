@@ -42,7 +42,7 @@ from lunar_perception.inference.backends.agreement import test_picture as pictur
 from lunar_perception.inference.backends.cache import cache_folder, cached, fingerprint
 from lunar_perception.inference.backends.onnx_runtime import import_onnxruntime
 from lunar_perception.inference.predictor import UnifiedPredictor
-from lunar_perception.models import UnifiedConfig, UnifiedModel
+from lunar_perception.models import UnifiedConfig, UnifiedModel, vit
 from lunar_perception.models.encoders import SamEncoderConfig
 from lunar_perception.models.sam2 import Sam2EncoderConfig
 from lunar_perception.taxonomy import SKY
@@ -111,6 +111,17 @@ def test_a_backend_says_what_torch_says(
         for output, truth in zip(outputs, truths, strict=True):
             assert output.dtype == torch.float32
             torch.testing.assert_close(output, truth, rtol=1e-3, atol=1e-3)
+
+
+def test_attention_a_few_rows_at_a_time_is_exported(
+    model: UnifiedModel, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs('onnxruntime')
+    monkeypatch.setattr(vit, 'BIAS_VALUES', 1)
+    image = picture(64, 64)
+    outputs, truths = run(model, 'onnxruntime', image), run(model, 'torch', image)
+    for output, truth in zip(outputs, truths, strict=True):
+        torch.testing.assert_close(output, truth, rtol=1e-3, atol=1e-3)
 
 
 def test_the_network_of_one_size_is_one_graph(model: UnifiedModel) -> None:

@@ -23,7 +23,7 @@ import sys
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lunar_perception.camera import LUSNAR_CAMERA, PinholeCamera
-from lunar_perception.inference.predictor import SHIPPED_WEIGHTS, UnifiedPredictor
+from lunar_perception.inference.predictor import Prediction, SHIPPED_WEIGHTS, UnifiedPredictor
 from lunar_perception.models import UnifiedConfig, UnifiedModel
 from lunar_perception.models.encoders import SamEncoderConfig
 from lunar_perception.taxonomy import SKY
@@ -328,6 +328,20 @@ def test_a_frame_costs_one_pass_and_the_same_operations_every_time() -> None:
     assert counts[1] == counts[2]  # the first also computes what is kept
     # Tables are not looked up, and nothing waits for the device before the results are read.
     assert not {'index', 'arange', '_local_scalar_dense', 'upsample_bicubic2d'} & set(counts[1])
+
+
+def test_an_image_of_the_networks_size_is_finished_in_numpy_behind_another_backend() -> None:
+    predictor = predictor_of()
+    side = predictor.config.input_size
+    truth = predictor(picture(side, side))
+    prediction = Prediction(truth._output, (side, side), 1.0, predictor.config, in_numpy=True)
+    with Written() as frame:
+        arrays = prediction.label, prediction.confidence, prediction.depth, prediction.uncertainty
+    assert not frame.bytes
+    truths = truth.label, truth.confidence, truth.depth, truth.uncertainty
+    for array, expected in zip(arrays, truths, strict=True):
+        np.testing.assert_allclose(array, expected, rtol=1e-5)
+        assert array.dtype == expected.dtype
 
 
 def test_images_are_resized_once_and_little_is_written_behind_the_network() -> None:

@@ -15,7 +15,7 @@
 """The unified network on one camera image: resizing, normalising, focal length, device."""
 
 from functools import cached_property
-from math import log, sqrt
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,9 @@ from torch.nn import functional as F
 
 SHIPPED_WEIGHTS = Path(__file__).resolve().parents[1] / 'weights' / 'rover'
 """The checkpoint folder inside the package that is loaded when no other is named."""
+
+Values = Any
+"""A torch Tensor or a NumPy array."""
 
 PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
@@ -49,35 +52,43 @@ class Prediction:
         size: tuple[int, int],
         depth_scale: float,
         config: UnifiedConfig,
+        *,
+        in_numpy: bool = False,
     ) -> None:
         """
         Wrap the network's output for one image.
 
         `size` is the image's (height, width) and `depth_scale` the ratio of its camera's focal
-        length to the canonical one.
+        length to the canonical one. With `in_numpy`, maps on the CPU that are of the image's size
+        already go to NumPy: torch's threads, once woken, keep their cores busy for milliseconds,
+        waiting for more, and a backend that is not torch would find them so in its next run.
         """
         self._output = output
         self._size = size
         self._depth_scale = depth_scale
         self._config = config
+        self._in_numpy = in_numpy
 
     @cached_property
     @torch.inference_mode()
-    def _logits(self) -> Tensor:
+    def _logits(self) -> Values:
         """Logits (5, H, W) at the image's size."""
         return self._resized(self._output.label_logits)
 
     @cached_property
     @torch.inference_mode()
-    def _best(self) -> tuple[Tensor, Tensor]:
+    def _best(self) -> tuple[Values, Values]:
         """Logit and label of the likeliest class, each (H, W)."""
         first, *others = self._logits
-        best, label = first.clone(), torch.zeros_like(first, dtype=torch.uint8)
+        library = _library(first)
+        best = first * 1  # a copy
+        label = library.zeros_like(first, dtype=library.uint8)
         # Class by class: torch's max over a dimension that is not the last takes 8 times as long.
         for number, logit in enumerate(others, start=1):
-            wins = (logit > best).view(torch.uint8).mul_(number)
-            torch.maximum(label, wins, out=label)  # of two that win, the later is the larger
-            torch.maximum(best, logit, out=best)
+            wins = (logit > best).view(library.uint8)
+            wins *= number
+            library.maximum(label, wins, out=label)  # of two that win, the later is the larger
+            library.maximum(best, logit, out=best)
         return best, label
 
     @cached_property
@@ -93,22 +104,26 @@ class Prediction:
         best, _ = self._best
         # In place, unless they are the network's own: nothing else asks for the logits again.
         logits = self._logits
-        ours = logits.shape[-2:] != self._output.label_logits.shape[-2:]
-        above = logits.sub_(best) if ours else logits - best
-        above.mul_(1 / self._config.temperature).exp_()
+        library = _library(logits)
+        above = library.subtract(logits, best, out=None if self._same_size else logits)
         del self._logits
-        return _array(above.sum(dim=0).reciprocal_())
+        above *= 1 / self._config.temperature
+        total = library.exp(above, out=above).sum(0)
+        return _array(library.reciprocal(total, out=total))
 
     @cached_property
     @torch.inference_mode()
     def depth(self) -> np.ndarray:
         """Depth along Z, (H, W) float32 metres; +Inf where the label is sky."""
-        depth = self._output.depth.clamp_min(1e-6) * self._depth_scale
-        if depth.shape[-2:] != self._size:
+        if self._same_size:
+            depth = self._resized(self._output.depth)[0]
+            depth = _library(depth).clip(depth, 1e-6, None)
+        else:
             # The logs are interpolated: linearly mixed, a near pixel's far neighbour would win.
-            depth = self._resized(depth.log()).exp_()
-        depth = depth.view(self._size)
-        return _array(depth.masked_fill_(self._best[1] == SKY, torch.inf))
+            depth = self._resized(self._output.depth.clamp_min(1e-6).log())[0].exp_()
+        depth *= self._depth_scale
+        depth[self._best[1] == SKY] = torch.inf
+        return _array(depth)
 
     @cached_property
     @torch.inference_mode()
@@ -116,19 +131,25 @@ class Prediction:
         """One sigma of depth, (H, W) float32 metres, NaN where depth is +Inf; or None."""
         if self._output.depth_log_scale is None:
             return None
+        log_scale = self._resized(self._output.depth_log_scale)[0]
+        sigma = _array(_library(log_scale).exp(log_scale))
         # The standard deviation of a Laplace distribution of scale b is √2 · b.
-        relative = log(sqrt(2) * self._config.uncertainty_scale)
-        sigma = _array(self._resized(self._output.depth_log_scale + relative)[0].exp())
+        sigma *= sqrt(2) * self._config.uncertainty_scale
         depth = self.depth
         sigma *= depth
         sigma[np.isposinf(depth)] = np.nan
         return sigma
 
-    def _resized(self, maps: Tensor) -> Tensor:
+    @property
+    def _same_size(self) -> bool:
+        """Whether the network's maps are of the image's size already."""
+        return self._output.depth.shape[-2:] == self._size
+
+    def _resized(self, maps: Tensor) -> Values:
         """Resize maps (1, C, h, w) to (C, H, W)."""
-        if maps.shape[-2:] == self._size:
-            return maps[0]
-        return F.interpolate(maps, size=self._size, mode='bilinear', align_corners=False)[0]
+        if not self._same_size:
+            return F.interpolate(maps, size=self._size, mode='bilinear', align_corners=False)[0]
+        return maps[0].numpy() if self._in_numpy else maps[0]
 
 
 class UnifiedPredictor:
@@ -236,7 +257,11 @@ class UnifiedPredictor:
             focal = camera.fx / camera.width
         output = UnifiedOutput(*self._runner(self._resize(image)))
         return Prediction(
-            output, (height, width), focal / self.config.canonical_focal, self.config
+            output,
+            (height, width),
+            focal / self.config.canonical_focal,
+            self.config,
+            in_numpy=self.device.type == 'cpu' and self.backend != 'torch',
         )
 
     def warm_up(self, height: int, width: int) -> None:
@@ -294,5 +319,10 @@ def check_image(image: Any) -> None:
         raise ValueError(f'the image is of {image.dtype}; it must be uint8')
 
 
-def _array(values: Tensor) -> np.ndarray:
-    return values.cpu().numpy()
+def _library(values: Values) -> Any:
+    """Return the library of an array's functions, which torch and NumPy call alike."""
+    return torch if isinstance(values, Tensor) else np
+
+
+def _array(values: Values) -> np.ndarray:
+    return values.cpu().numpy() if isinstance(values, Tensor) else values

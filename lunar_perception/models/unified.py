@@ -252,8 +252,11 @@ class UnifiedModel(CheckpointedModel):
         size = images.shape[-2:]
         features = self._features(images)
         depth, log_scale = self.depth_head(features, size)
-        logits = upsample(self.segmentation_head(features).float(), size)
-        return UnifiedOutput(logits, depth, log_scale)
+        logits = self.segmentation_head(features).float()
+        if torch.onnx.is_in_onnx_export():
+            # ONNX Runtime would resize these five as blocks of 16, unless a reshape unblocks them.
+            logits = logits.flatten(2).reshape(tuple(map(int, logits.shape)))
+        return UnifiedOutput(upsample(logits, size), depth, log_scale)
 
     def _features(self, images: Tensor) -> Tensor:
         """Return the map that both heads read."""

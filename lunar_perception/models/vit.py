@@ -19,6 +19,7 @@ Parameters carry the names of transformers' `SamVisionEncoder`, so its weights l
 Segment Anything, arXiv 2304.02643; relative positions, arXiv 2112.01526, section 4.1.
 """
 
+from math import gcd
 from typing import NamedTuple
 
 import torch
@@ -132,22 +133,31 @@ def biased_attention(
     column. At most `BIAS_VALUES` of their sums are held at once.
     """
     batch, heads, height, width = rows.shape[:4]
-    tokens = height * width
     # The sum takes its terms' layout, and one that is not contiguous would be copied whole.
     rows, columns = rows.contiguous(), columns.contiguous()
-    step = min(max(BIAS_VALUES // (batch * heads * width * tokens), 1), height)
-    parts = []
-    for top in range(0, height, step):
-        some = slice(top, top + step)
-        bias = rows[:, :, some, :, :, None] + columns[:, :, some, :, None, :]
-        pixels = slice(top * width, (top + step) * width)
-        queries = query[:, :, pixels]
-        parts.append(
-            F.scaled_dot_product_attention(
-                queries, key, value, attn_mask=bias.reshape(batch, heads, -1, tokens)
-            )
-        )
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+    step = max(BIAS_VALUES // (batch * heads * width * height * width), 1)
+    if step >= height:
+        return _attention(query, key, value, rows, columns)
+    parts = zip(
+        query.split(step * width, 2), rows.split(step, 2), columns.split(step, 2), strict=True
+    )
+    return torch.cat([_attention(q, key, value, r, c) for q, r, c in parts], dim=2)
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return `biased_attention` for some rows of queries, with all its bias at once."""
+    bias = rows[..., None] + columns[..., None, :]
+    if not torch.onnx.is_in_onnx_export():
+        bias = bias.flatten(2, 3).flatten(3, 4)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    batch, heads, tokens, channels = shape = tuple(map(int, query.shape))
+    # ONNX Runtime gives each product of a batch to one thread: with as few products as heads,
+    # some threads would wait.
+    parts = 1 if batch > 1 else gcd(int(rows.shape[2]), 4)
+    split = (batch, heads, parts, tokens // parts, -1)
+    scores = query.reshape(split) @ key.transpose(2, 3)[:, :, None]
+    scores = scores * channels**-0.5 + bias.reshape(split)
+    return (scores.softmax(-1) @ value[:, :, None]).reshape(shape)
 
 
 def folded_attention(
@@ -269,4 +279,6 @@ def join_windows(windows: Tensor, height: int, width: int) -> Tensor:
     window, channels = windows.shape[2:]
     rows, columns = windows_over(height, window), windows_over(width, window)
     x = windows.reshape(-1, rows, columns, window, window, channels).transpose(2, 3)
-    return x.reshape(-1, rows * window, columns * window, channels)[:, :height, :width]
+    x = x.reshape(-1, rows * window, columns * window, channels)
+    # Cutting off nothing would be exported as two copies.
+    return x if x.shape[1:3] == (height, width) else x[:, :height, :width]

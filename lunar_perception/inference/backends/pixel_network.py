@@ -62,7 +62,8 @@ class PixelNetwork(nn.Module):
         fields = zip(output._fields, output, strict=True)
         named = [(name, x) for name, x in fields if x is not None]
         self.names = tuple(name for name, _ in named)
-        return tuple(x.float() for _, x in named)
+        # What is float32 already would be exported as a copy.
+        return tuple(x if x.dtype == torch.float32 else x.float() for _, x in named)
 
     def of_one_size(self, height: int, width: int) -> 'PixelNetwork':
         """
