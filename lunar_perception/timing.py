@@ -16,10 +16,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 Program = Callable[[], Any]
+
+REST_S = 0.05
+"""Threads that worked for one program watch for more for milliseconds, at the next one's cost."""
 
 
 def run_in_turn(
@@ -34,7 +37,8 @@ def run_in_turn(
 
     In every round each program runs once, and every second round goes backwards, so that a
     machine that slows down or speeds up does so for all alike. `warm_ups` rounds go before and
-    are not counted. `synchronise` waits for a device that works on by itself.
+    are not counted. `synchronise` waits for a device that works on by itself. Each program
+    starts after `REST_S` of rest.
     """
     times: dict[str, list[float]] = {name: [] for name in programs}
     for number in range(-warm_ups, repeats):
@@ -43,6 +47,7 @@ def run_in_turn(
             names.reverse()
         for name in names:
             synchronise()
+            sleep(REST_S)
             start = perf_counter()
             programs[name]()
             synchronise()
