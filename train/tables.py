@@ -174,7 +174,7 @@ def _both(
     table = [[title, *_cells(rows[name], keys), *_cost(rows[name])] for title, name in titles]
     for name, title in REFERENCES.items():
         values = [_number(_get(references[name], key)) for key in keys]
-        table.append([title, *values, '', '', ''])
+        table.append([title, *values, *[''] * len(COST_TITLES)])
     return _markdown(head, table)
 
 
@@ -214,14 +214,15 @@ def _verdict(rows: dict[str, Any]) -> str:
     return '\n'.join(lines)
 
 
-COST_TITLES = ('M parameters', 'GFLOP', 'steps')
+COST_TITLES = ('M parameters', 'GFLOP', 'steps', 'runs')
 
 
 def _cost(row: dict[str, Any] | None) -> list[str]:
     if row is None:
         return [''] * len(COST_TITLES)
-    steps = round(fmean(run['steps'] for run in row['runs']))
-    return [f'{row["parameters"] / 1e6:.1f}', f'{row["gflop"]:.2f}', str(steps)]
+    runs = row['runs']
+    steps = round(fmean(run['steps'] for run in runs))
+    return [f'{row["parameters"] / 1e6:.1f}', f'{row["gflop"]:.2f}', str(steps), str(len(runs))]
 
 
 def _reference(
