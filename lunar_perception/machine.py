@@ -36,11 +36,16 @@ LIBRARIES = (
 
 
 def processor() -> str:
-    """Return the processor's name, as Linux tells it."""
+    """Return the processor's name, as Linux tells it; on x86 with what tells generations apart."""
+    told: dict[str, str] = {}
     for line in Path('/proc/cpuinfo').read_text().splitlines():
-        if line.startswith('model name'):
-            return line.split(':', 1)[1].strip()
-    return platform.machine()
+        key, _, value = line.partition(':')
+        told.setdefault(key.strip(), value.strip())
+    name = told.get('model name', platform.machine())
+    # Virtual machines often call processors of several generations by one name.
+    if {'cpu family', 'model'} <= told.keys():
+        name += f' (family {told["cpu family"]}, model {told["model"]})'
+    return name
 
 
 def hardware() -> dict[str, Any]:

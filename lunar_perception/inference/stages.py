@@ -17,13 +17,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
-from typing import Any, cast
+from typing import cast
 
 from lunar_perception.camera import PinholeCamera
 from lunar_perception.inference.backends import NetworkRunner
 from lunar_perception.inference.predictor import Prediction, UnifiedPredictor
 import numpy as np
 import torch
+from torch import Tensor
 
 
 def predict_by_stages(
@@ -51,18 +52,30 @@ def predict_by_stages(
 @contextmanager
 def _timed_network(predictor: UnifiedPredictor) -> Iterator[list[float]]:
     """Collect the seconds of each call of the network, until the device has finished it."""
-    runner, laps = predictor._runner, []
-
-    def timed(image: np.ndarray) -> Any:
-        start = perf_counter()
-        output = runner(image)
-        if predictor.device.type == 'cuda':
-            torch.cuda.synchronize(predictor.device)
-        laps.append(perf_counter() - start)
-        return output
-
+    runner = predictor._runner
+    timed = _TimedRunner(runner)
     predictor._runner = cast(NetworkRunner, timed)
     try:
-        yield laps
+        yield timed.laps
     finally:
         predictor._runner = runner
+
+
+class _TimedRunner:
+    """A runner that notes how long each call took, in seconds."""
+
+    def __init__(self, runner: NetworkRunner) -> None:
+        self._runner = runner
+        self.laps: list[float] = []
+
+    def __call__(self, image: np.ndarray) -> tuple[Tensor, ...]:
+        start = perf_counter()
+        output = self._runner(image)
+        if self._runner.device.type == 'cuda':
+            torch.cuda.synchronize(self._runner.device)
+        self.laps.append(perf_counter() - start)
+        return output
+
+    @property
+    def backend(self) -> str:
+        return self._runner.backend
