@@ -110,7 +110,7 @@ AUTO_ORDER = {'cpu': ('onnxruntime', 'openvino', 'torch'), 'cuda': ('torch',)}
 What `auto` tries, by type of device.
 
 On the CPU by benchmarks/results/stages.json: OpenVINO takes a twelfth less time for an image, but
-twice as long as ONNX Runtime to get ready, and a node is to be back soon. `int8` gives
-other numbers, so it must be asked for; `compile` takes a minute to get ready and needs a C++
-compiler. No backend was measured on a GPU yet.
+twice as long as ONNX Runtime to get ready, and a node is to be back soon; `compile` takes thirty
+times as long and needs a C++ compiler. `int8` gives other numbers, so it must be asked for. No
+backend was measured on a GPU yet.
 """
