@@ -33,7 +33,6 @@ of two cells and 8 % of the range.
 
 from argparse import ArgumentParser
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -98,14 +97,7 @@ class LevelScene:
         x, y = self.eye.position[:2] + np.array([RANGE_M, 0.0])
         rng = np.random.default_rng((seed, 99))
         path = np.array([[0.0, 0.0], [20.0, 0.0]])
-        terrain = draw_terrain(rng, seed, path, keep_clear=3.0)
-        coarsest, *small = terrain.roughness
-        terrain = replace(
-            terrain,
-            undulation=replace(terrain.undulation, height=0.0),
-            roughness=(replace(coarsest, height=0.0), *small),
-            craters=(),
-        )
+        terrain = draw_terrain(rng, seed, path, keep_clear=3.0).levelled()
         mesh = terrain.mesh((4.0, 0.0), spacing=0.06, growth=0.03)
         silhouette = draw_silhouette(rng, self.moon.mount, self.moon.look.sun)
         rock = np.array([[x, y, DIAMETER_M, *rng.random(4)]])

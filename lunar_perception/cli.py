@@ -82,6 +82,11 @@ def parser() -> ArgumentParser:
         action='store_true',
         help='every second scene gets a camera of other height, tilt and field of view',
     )
+    synth.add_argument(
+        '--level',
+        action='store_true',
+        help='level ground without craters: rocks alone are hazards, all else is a false alarm',
+    )
     drive = synth.add_mutually_exclusive_group()
     drive.add_argument(
         '--frame-interval',

@@ -214,6 +214,17 @@ def test_dataset_and_splits(tmp_path):
     assert not frames(test) & frames(train)
 
 
+def test_a_link_is_a_scene_of_its_own_name(tmp_path):
+    """So that a folder of links can join sets whose scenes are all called Moon_1, Moon_2, …."""
+    mixed = tmp_path / 'mixed'
+    mixed.mkdir()
+    for i, data in enumerate(('one', 'another'), start=1):
+        write_scene(tmp_path / data / 'Moon_1', i)
+        (mixed / f'Moon_{10 * i}').symlink_to(tmp_path / data / 'Moon_1')
+    dataset = LusnarDataset(mixed)
+    assert [(scene.name, len(scene)) for scene in dataset] == [('Moon_10', 1), ('Moon_20', 2)]
+
+
 def files_of(path: Path) -> dict[str, bytes]:
     return {
         str(file.relative_to(path)): file.read_bytes()

@@ -109,3 +109,13 @@ def test_ground_between_craters_is_as_even_as_rovers_drive_on(relief: float) -> 
     print(f'relief {relief}: medians {np.round(medians, 1)}°, {np.mean(steep):.2%} over 20°')
     assert min(medians) > 3 and max(medians) < 11
     assert np.mean(steep) < 0.05
+
+
+def test_level_ground_is_the_same_scene_without_its_hazards() -> None:
+    """What rises out of the plane of the wheels is a rock or a mountain."""
+    crater = LUNAR_TERRAIN.id_of('crater')
+    uneven, level = (
+        next(Moon(MoonConfig(3, size=96, level=flat)).frames(1)) for flat in (False, True)
+    )
+    assert (uneven.label == crater).any() and not (level.label == crater).any()
+    assert abs(level.body.position[2]) < 0.01 and abs(level.body.rotation[2, 0]) < 0.01

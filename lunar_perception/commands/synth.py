@@ -59,6 +59,7 @@ def run(arguments: Namespace) -> None:
             frame_interval=arguments.frame_interval,
             course=course,
             richness=richness_in_set(arguments.seed, number),
+            level=arguments.level,
         )
         for number in range(1, arguments.scenes + 1)
     }
@@ -112,6 +113,7 @@ def _note_settings(arguments: Namespace) -> None:
         'size': arguments.size,
         'frames': arguments.frames,
         'vary_camera': arguments.vary_camera,
+        'level': arguments.level,
         'frame_interval': None if trajectory else arguments.frame_interval,
         'trajectory_sha256': sha256(trajectory.read_bytes()).hexdigest() if trajectory else None,
     }

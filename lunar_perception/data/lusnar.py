@@ -26,7 +26,7 @@ from typing import overload
 import warnings
 
 from lunar_perception.data.lusnar_format import LusnarError
-from lunar_perception.data.lusnar_scene import find_layout, Frame, Scene
+from lunar_perception.data.lusnar_scene import find_layout, Frame, Scene, scene_name
 import numpy as np
 
 __all__ = ['Frame', 'LusnarDataset', 'LusnarError', 'Scene', 'find_scenes']
@@ -48,7 +48,7 @@ class LusnarDataset(Sequence[Scene]):
         paths = find_scenes(self.root)
         if not paths:
             raise LusnarError(self.root, self.root.name, 'no LuSNAR scene in this folder')
-        by_name = {path.resolve().name: path for path in paths}
+        by_name = {scene_name(path): path for path in paths}
         names = list(by_name) if scenes is None else list(scenes)
         for name in names:
             if name not in by_name:

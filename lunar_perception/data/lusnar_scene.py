@@ -16,6 +16,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
+import os
 from pathlib import Path
 import re
 from typing import overload, TypeVar
@@ -138,6 +139,11 @@ class Frame:
         return self.scene.read(self._file(folder, suffix), reader)
 
 
+def scene_name(path: Path) -> str:
+    """Return a scene folder's own name; a link's is its own, not that of what it leads to."""
+    return Path(os.path.abspath(path)).name
+
+
 class Scene(Sequence[Frame]):
     """
     The frames of one scene, in order of time; a slice is a scene of fewer frames.
@@ -148,7 +154,7 @@ class Scene(Sequence[Frame]):
 
     def __init__(self, path: str | Path, stamps_ns: Sequence[int] | None = None) -> None:
         self.path = Path(path)
-        self.name = self.path.resolve().name
+        self.name = scene_name(self.path)
         self.layout: Layout = self._find_layout()
         self.all_stamps_ns = self._find_stamps()
         self.stamps_ns = self.all_stamps_ns if stamps_ns is None else tuple(sorted(stamps_ns))

@@ -61,6 +61,7 @@ class MoonConfig:
         course: the way to drive and its stamps, as `read_trajectory` returns; None draws one
             from `speed` and `frame_interval`.
         richness: how much of the rare classes it shows; None leaves it to chance.
+        level: level ground without craters, on which every hazard but a rock is a false alarm.
 
     """
 
@@ -71,6 +72,7 @@ class MoonConfig:
     speed: float = 2.0
     course: Course | None = None
     richness: Richness | None = None
+    level: bool = False
 
     def __post_init__(self) -> None:
         if self.size < 32:

@@ -174,6 +174,8 @@ class Moon:
             config.richness,
             relief_for(self.look.sun),
         )
+        if config.level:
+            terrain = terrain.levelled()
 
         def rock_view(field: RockField) -> float:
             rocks = field.labelled_near(outlook.eyes[:, :2], ROCKS_REACH)

@@ -58,6 +58,16 @@ class Terrain:
     craters: tuple[Crater, ...]
     mountains: Mountains
 
+    def levelled(self) -> 'Terrain':
+        """Return this ground with its small relief and mountains alone: no craters, no swells."""
+        swells, *small = self.roughness
+        return replace(
+            self,
+            undulation=replace(self.undulation, height=0.0),
+            roughness=(replace(swells, height=0.0), *small),
+            craters=(),
+        )
+
     def mesh(self, centre: tuple[float, float], spacing: float, growth: float) -> 'TerrainMesh':
         """
         Build the mesh around `centre`.
