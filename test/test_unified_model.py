@@ -24,7 +24,6 @@ import socket
 
 from lunar_perception.models import UnifiedConfig, UnifiedModel
 from lunar_perception.models.encoders import SamEncoderConfig
-from lunar_perception.models.heads import soft_clamp, spread_tiles
 from lunar_perception.models.sam2 import Sam2EncoderConfig
 import pytest
 from safetensors.torch import load_file, save_file
@@ -213,15 +212,8 @@ def test_depth_stays_in_range_and_keeps_a_gradient_whatever_the_head_says() -> N
         )
         assert output.depth_log_scale.abs().max() < 6
     just_outside = torch.tensor([log(1000) + 0.5, log(0.3) - 0.5], requires_grad=True)
-    soft_clamp(just_outside, log(0.3), log(1000)).sum().backward()
+    head.soft_clamp(just_outside, log(0.3), log(1000)).sum().backward()
     assert (just_outside.grad > 0.05).all()
-
-
-def test_tiles_are_spread_as_a_transposed_convolution_does() -> None:
-    convolution = nn.ConvTranspose2d(3, 5, 4, 4)
-    maps = torch.randn(2, 3, 6, 7)
-    tiles = spread_tiles(maps.permute(0, 2, 3, 1), convolution)
-    torch.testing.assert_close(tiles, convolution(maps))
 
 
 @pytest.mark.parametrize('name', NETWORKS)

@@ -16,12 +16,10 @@
 
 from collections.abc import Sequence
 from math import log
-from typing import cast
 
 import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 MIN_DEPTH = 0.3
 """Nearest depth in metres that the log-depth head answers."""
@@ -100,29 +98,7 @@ class Reassemble(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.project(self.norm(x.permute(0, 2, 3, 1)))
-        if not torch.onnx.is_in_onnx_export():
-            return self.resample(x.permute(0, 3, 1, 2).contiguous())
-        if isinstance(self.resample, nn.ConvTranspose2d):
-            x = spread_tiles(x, self.resample)
-        else:
-            x = self.resample(x.permute(0, 3, 1, 2))
-        # ONNX Runtime blocks the channels of convolutions and pools, and undoes it for a sum with
-        # what is not blocked. A pool of one pixel changes nothing, but blocks.
-        return F.max_pool2d(x, 1)
-
-
-def spread_tiles(x: Tensor, convolution: nn.ConvTranspose2d) -> Tensor:
-    """
-    Return a transposed convolution of maps (B, h, w, C) as (B, C', H, W), as one linear layer.
-
-    Its kernel must be as wide as its stride. ONNX Runtime's own works on one thread, for a part.
-    """
-    batch, height, width, _ = map(int, x.shape)
-    side = convolution.stride[0]
-    weight = convolution.weight.permute(2, 3, 1, 0).flatten(0, 2)
-    x = F.linear(x, weight, cast(Tensor, convolution.bias).repeat(side * side))
-    x = x.view(batch, height, width, side, side, -1).transpose(2, 3)
-    return x.reshape(batch, height * side, width * side, -1).permute(0, 3, 1, 2)
+        return self.resample(x.permute(0, 3, 1, 2).contiguous())
 
 
 class PyramidDecoder(nn.Module):
@@ -163,12 +139,11 @@ class PyramidDecoder(nn.Module):
         for refine_level, level in zip(reversed(refine), reversed(levels), strict=True):
             x = refine_level(level + upsample(x, level.shape[-2:]))
         x = upsample(self.narrow(x), finest.shape[-2:])
-        if not torch.onnx.is_in_onnx_export():
-            return self.join(torch.cat((x, finest), dim=1))
-        # ONNX Runtime lets a convolution add to what another wrote, which spares it the copy.
-        conv = fuse_conv_bn_eval(cast(nn.Conv2d, self.join[0]), cast(nn.BatchNorm2d, self.join[1]))
-        left, right = conv.weight.chunk(2, dim=1)
-        return F.relu(F.conv2d(x, left, conv.bias, padding=1) + F.conv2d(finest, right, padding=1))
+        return self.join_detail(x, finest)
+
+    def join_detail(self, x: Tensor, detail: Tensor) -> Tensor:
+        """Return the fused map joined by the stem's of the same size."""
+        return self.join(torch.cat((x, detail), dim=1))
 
 
 class SegmentationHead(nn.Sequential):
@@ -201,23 +176,20 @@ class LogDepthHead(nn.Module):
         x = self.features(features)
         with torch.autocast(x.device.type, enabled=False):
             log_depth, log_scale = self.predict(x.float()).chunk(2, dim=1)
-            log_depth = soft_clamp(log_depth, *self.log_range)
-            log_scale = soft_clamp(log_scale, -5.0, 1.0)
+            log_depth = self.soft_clamp(log_depth, *self.log_range)
+            log_scale = self.soft_clamp(log_scale, -5.0, 1.0)
             maps = upsample(torch.cat((log_depth, log_scale), dim=1), size)
             return maps[:, :1].exp(), maps[:, 1:]
 
+    def soft_clamp(self, x: Tensor, low: float, high: float) -> Tensor:
+        """Hold x within [low, high], smoothly, so that a gradient is left outside."""
+        x = high - self.softplus(high - x)
+        return low + self.softplus(x - low)
 
-def soft_clamp(x: Tensor, low: float, high: float) -> Tensor:
-    """Hold x within [low, high], smoothly, so that a gradient is left outside."""
-    x = high - _softplus(high - x)
-    return low + _softplus(x - low)
-
-
-def _softplus(x: Tensor) -> Tensor:
-    """Return log(1 + exp(4 x)) / 4."""
-    if torch.onnx.is_in_onnx_export():  # ONNX Runtime's own takes one value at a time
-        return x.clamp_min(0) + (1 + (-4 * x.abs()).exp()).log() / 4
-    return F.softplus(x, beta=4)
+    @staticmethod
+    def softplus(x: Tensor) -> Tensor:
+        """Return log(1 + exp(4 x)) / 4."""
+        return F.softplus(x, beta=4)
 
 
 class GatedAttention(nn.Module):

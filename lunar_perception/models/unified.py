@@ -253,9 +253,6 @@ class UnifiedModel(CheckpointedModel):
         features = self._features(images)
         depth, log_scale = self.depth_head(features, size)
         logits = self.segmentation_head(features).float()
-        if torch.onnx.is_in_onnx_export():
-            # ONNX Runtime would resize these five as blocks of 16, unless a reshape unblocks them.
-            logits = logits.flatten(2).reshape(tuple(map(int, logits.shape)))
         return UnifiedOutput(upsample(logits, size), depth, log_scale)
 
     def _features(self, images: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ Parameters carry the names of transformers' `SamVisionEncoder`, so its weights l
 Segment Anything, arXiv 2304.02643; relative positions, arXiv 2112.01526, section 4.1.
 """
 
-from math import gcd
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -108,19 +108,19 @@ class RelativeAttention(nn.Module):
         batch, height, width, channels = x.shape
         qkv = self.qkv(x).view(batch, height * width, 3, self.heads, channels // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        grid = query.unflatten(2, (height, width))
-        if torch.onnx.is_in_onnx_export():  # where products are faster than einsum
-            rows = grid @ positions.rows.transpose(1, 2)
-            columns = grid.transpose(2, 3) @ positions.columns.transpose(1, 2)
-            columns = columns.transpose(2, 3)
-        else:
-            rows = torch.einsum('bnhwc,hkc->bnhwk', grid, positions.rows)
-            columns = torch.einsum('bnhwc,wkc->bnhwk', grid, positions.columns)
-        if positions.places is None:
-            x = biased_attention(query, key, value, rows, columns)
-        else:
-            x = folded_attention(query, key, value, rows, columns, positions.places)
+        x = self.attend(query, key, value, positions)
         return self.proj(x.transpose(1, 2).reshape(batch, height, width, channels))
+
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, positions: RelativePositions
+    ) -> Tensor:
+        """Return the heads' attention (B, n, h · w, d) for queries, keys and values like it."""
+        grid = query.unflatten(2, (len(positions.rows), len(positions.columns)))
+        rows = torch.einsum('bnhwc,hkc->bnhwk', grid, positions.rows)
+        columns = torch.einsum('bnhwc,wkc->bnhwk', grid, positions.columns)
+        if positions.places is None:
+            return in_parts(biased_attention, query, key, value, rows, columns)
+        return folded_attention(query, key, value, rows, columns, positions.places)
 
 
 def biased_attention(
@@ -130,34 +130,31 @@ def biased_attention(
     Return attention (B, n, h · w, d) with bias rows + columns.
 
     `rows` (B, n, h, w, h) and `columns` (B, n, h, w, w) are each query's bias for a key's row and
-    column. At most `BIAS_VALUES` of their sums are held at once.
+    column.
     """
+    bias = (rows[..., None] + columns[..., None, :]).flatten(2, 3).flatten(3, 4)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+
+
+def in_parts(
+    attention: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor],
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+) -> Tensor:
+    """Return a `biased_attention`, at most `BIAS_VALUES` of the bias's values held at once."""
     batch, heads, height, width = rows.shape[:4]
     # The sum takes its terms' layout, and one that is not contiguous would be copied whole.
     rows, columns = rows.contiguous(), columns.contiguous()
     step = max(BIAS_VALUES // (batch * heads * width * height * width), 1)
     if step >= height:
-        return _attention(query, key, value, rows, columns)
+        return attention(query, key, value, rows, columns)
     parts = zip(
         query.split(step * width, 2), rows.split(step, 2), columns.split(step, 2), strict=True
     )
-    return torch.cat([_attention(q, key, value, r, c) for q, r, c in parts], dim=2)
-
-
-def _attention(query: Tensor, key: Tensor, value: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return `biased_attention` for some rows of queries, with all its bias at once."""
-    bias = rows[..., None] + columns[..., None, :]
-    if not torch.onnx.is_in_onnx_export():
-        bias = bias.flatten(2, 3).flatten(3, 4)
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-    batch, heads, tokens, channels = shape = tuple(map(int, query.shape))
-    # ONNX Runtime gives each product of a batch to one thread: with as few products as heads,
-    # some threads would wait.
-    parts = 1 if batch > 1 else gcd(int(rows.shape[2]), 4)
-    split = (batch, heads, parts, tokens // parts, -1)
-    scores = query.reshape(split) @ key.transpose(2, 3)[:, :, None]
-    scores = scores * channels**-0.5 + bias.reshape(split)
-    return (scores.softmax(-1) @ value[:, :, None]).reshape(shape)
+    return torch.cat([attention(q, key, value, r, c) for q, r, c in parts], dim=2)
 
 
 def folded_attention(

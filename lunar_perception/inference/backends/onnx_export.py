@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 import warnings
 
+from lunar_perception.inference.backends.onnx_forms import use_onnx_forms
 from lunar_perception.inference.backends.pixel_network import PixelNetwork
 import torch
 
@@ -54,6 +55,7 @@ def export_onnx(
         )
     static = network.of_one_size(*size).cpu()
     static.precision = torch.float32
+    use_onnx_forms(static)
     pixels = torch.zeros(1, *size, 3, dtype=torch.uint8)
     with warnings.catch_warnings(), torch.no_grad():
         # Exporting by tracing is deprecated, but takes 1 s where its successor takes 11 s, needs
