@@ -21,7 +21,8 @@ Same image, same process, in turn: the shipped network on the backend that `auto
 torch eager; the same network with transformers' SamVisionModel as its encoder, eager; SegFormer-B0
 and Depth Anything V2 Small, UNet++ (ResNet-34) and DPT-Large through transformers' and smp's own
 code, processors and post-processing included. The others' weights are random, which changes what
-they say and not how long they take.
+they say and not how long they take. One large matrix product takes its turn too: at its rate, our
+network's operations take the least that any program can need in float32.
 """
 
 from collections.abc import Callable
@@ -30,7 +31,8 @@ from statistics import median
 from typing import Any
 
 from benchmarks.record import write_record
-from benchmarks.sam import with_sam_vision_model
+from benchmarks.roofline import matrix_product
+from benchmarks.sam import flops, with_sam_vision_model
 from benchmarks.setting import arguments, camera_image, prepare, SIDE
 from lunar_perception import UnifiedPredictor
 from lunar_perception.timing import run_in_turn, spreads
@@ -77,7 +79,10 @@ def main() -> None:
     for name, make in ALTERNATIVES.items():
         network, programs[name] = make(image, options.device)
         about[name] = {'parameters_millions': parameters_millions(network)}
-    times = run_in_turn(programs, options.repeats, synchronise=synchronise)
+    product, product_operations = matrix_product(torch.device(options.device))
+    times = run_in_turn({**programs, 'product': product}, options.repeats, synchronise=synchronise)
+    product_rate = product_operations / median(times.pop('product'))
+    operations = network_flops()
     seconds = {name: median(samples) for name, samples in times.items()}
     for pair, parts in PAIRS.items():
         seconds[pair] = sum(seconds[part] for part in parts)
@@ -87,11 +92,20 @@ def main() -> None:
         'programs': about,
         'milliseconds': spreads(times),
         'pair_milliseconds': {pair: round(1e3 * seconds[pair], 3) for pair in PAIRS},
+        'gflop': round(operations / 1e9, 1),
+        'product_gflop_per_s': round(product_rate / 1e9, 1),
+        'least_milliseconds_at_that_rate': round(1e3 * operations / product_rate, 1),
         'default_is_faster_by': {name: round(s / ours, 3) for name, s in seconds.items()},
     }
     print(results)
     if options.output:
         write_record(options.output, results)
+
+
+def network_flops() -> int:
+    """Return the operations of the shipped network's pass over one image."""
+    model = UnifiedPredictor.from_pretrained(backend='torch').model
+    return flops(lambda: model(torch.zeros(1, 3, SIDE, SIDE)))
 
 
 def our_programs(

@@ -28,6 +28,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from benchmarks.record import write_record
+from benchmarks.roofline import matrix_product
 from benchmarks.sam import encoder_flops, sam_vision_model
 from benchmarks.setting import arguments, camera_image, prepare
 from lunar_perception.inference.backends import NetworkRunner, PixelNetwork
@@ -38,8 +39,6 @@ import numpy as np
 import torch
 from torch import nn, Tensor
 from transformers import SamVisionModel
-
-PRODUCT_SIDE = {'cpu': 4096, 'cuda': 8192}
 
 
 class Case(NamedTuple):
@@ -85,7 +84,7 @@ def measure(
     runner = NetworkRunner(LastMap(ours), device=device, precision=precision, backend='auto')
     pixels = camera_image(case.side, case.side)
     images = normalised(pixels).to(device)
-    matrix = torch.randn((PRODUCT_SIDE[device.type],) * 2, device=device, dtype=precision)
+    product, product_operations = matrix_product(device, precision)
 
     def lower(program: Callable[[], Any]) -> Callable[[], Any]:
         def run() -> Any:
@@ -101,7 +100,7 @@ def measure(
         'default': lambda: runner(pixels)[0],
         'eager': lower(lambda: ours(images)[-1]),
         'transformers': lower(lambda: last_map(theirs, images)),
-        'product': lower(lambda: matrix @ matrix),
+        'product': product,
     }
     reference = programs['transformers']()
     differences = {
@@ -113,7 +112,7 @@ def measure(
     times = run_in_turn(programs, repeats, synchronise=synchronise)
     seconds = {name: median(samples) for name, samples in times.items()}
     operations = encoder_flops(case.config, case.side)
-    product_rate = 2 * len(matrix) ** 3 / seconds['product']
+    product_rate = product_operations / seconds['product']
     return {
         'side': case.side,
         'precision': str(precision).removeprefix('torch.'),

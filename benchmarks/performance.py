@@ -257,6 +257,10 @@ def alternatives(results: Mapping[str, Any]) -> list[str]:
         'segmentation-models-pytorch, with random weights: what is compared is time alone. A pair '
         'takes the sum of its two.',
         table(['', 'parameters, millions', 'ms (spread)', 'time over ours'], rows),
+        f'Our network takes {results["gflop"]:.1f} GFLOP an image. At the '
+        f'{results["product_gflop_per_s"]:.0f} GFLOP/s of one large matrix product, timed in the '
+        f'same rounds, that is {results["least_milliseconds_at_that_rate"]:.0f} ms: the least '
+        'that any program needs which multiplies as the network says, in float32.',
     ]
 
 
