@@ -19,7 +19,8 @@ from typing import Any, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lunar_perception.camera import LUSNAR_CAMERA, PinholeCamera
-    from lunar_perception.inference.predictor import Prediction, UnifiedPredictor
+    from lunar_perception.inference.prediction import Prediction
+    from lunar_perception.inference.predictor import UnifiedPredictor
     from lunar_perception.inference.terrain import TerrainPrediction, TerrainPredictor
     from lunar_perception.models.terrain import TerrainConfig, TerrainModel, TerrainOutput
     from lunar_perception.models.unified import UnifiedConfig, UnifiedModel, UnifiedOutput
@@ -32,7 +33,7 @@ _HOMES = {
     'LUNAR_TERRAIN': 'taxonomy',
     'LUSNAR_CAMERA': 'camera',
     'PinholeCamera': 'camera',
-    'Prediction': 'inference.predictor',
+    'Prediction': 'inference.prediction',
     'Taxonomy': 'taxonomy',
     'TerrainConfig': 'models.terrain',
     'TerrainModel': 'models.terrain',

@@ -23,7 +23,8 @@ import sys
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lunar_perception.camera import LUSNAR_CAMERA, PinholeCamera
-from lunar_perception.inference.predictor import Prediction, SHIPPED_WEIGHTS, UnifiedPredictor
+from lunar_perception.inference.prediction import Prediction
+from lunar_perception.inference.predictor import SHIPPED_WEIGHTS, UnifiedPredictor
 from lunar_perception.models import UnifiedConfig, UnifiedModel
 from lunar_perception.models.encoders import SamEncoderConfig
 from lunar_perception.taxonomy import SKY

@@ -14,7 +14,8 @@
 
 """An image in, a prediction out."""
 
-from lunar_perception.inference.predictor import Prediction, UnifiedPredictor
+from lunar_perception.inference.prediction import Prediction
+from lunar_perception.inference.predictor import UnifiedPredictor
 from lunar_perception.inference.terrain import TerrainPrediction, TerrainPredictor
 
 __all__ = ['Prediction', 'TerrainPrediction', 'TerrainPredictor', 'UnifiedPredictor']

@@ -21,7 +21,8 @@ from typing import cast
 
 from lunar_perception.camera import PinholeCamera
 from lunar_perception.inference.backends import NetworkRunner
-from lunar_perception.inference.predictor import Prediction, UnifiedPredictor
+from lunar_perception.inference.prediction import Prediction
+from lunar_perception.inference.predictor import UnifiedPredictor
 import numpy as np
 import torch
 from torch import Tensor

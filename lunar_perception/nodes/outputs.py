@@ -39,7 +39,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 
 if TYPE_CHECKING:  # importing torch takes seconds, and topics are to be advertised before
-    from lunar_perception.inference.predictor import Prediction
+    from lunar_perception.inference.prediction import Prediction
 
 GEOMETRY_WIDTH = 400
 """Points in a row that the ground is judged by, at least, where the image has as many."""
