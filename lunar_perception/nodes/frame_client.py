@@ -24,6 +24,7 @@ from typing import Any, Protocol
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lunar_perception.camera import PinholeCamera
+from lunar_perception.nodes.camera_info import info_from_camera
 import numpy as np
 import rclpy
 from rclpy.context import Context
@@ -164,7 +165,7 @@ class FrameClient:
 
         self._spin_until(listening, timeout_s, lambda: 'the node did not become active')
         # DDS keeps no order between topics: the first image must not overtake its camera.
-        self._info_publisher.publish(_camera_info(Header(frame_id=FRAME_ID), camera))
+        self._info_publisher.publish(info_from_camera(camera, Header(frame_id=FRAME_ID)))
         self._diagnostics = {}
         self._spin_until(
             lambda: 'CameraInfo' not in self._diagnostics.get('waiting_for', 'CameraInfo'),
@@ -218,7 +219,7 @@ class FrameClient:
         message.step = 3 * camera.width
         message.data = array('B', np.ascontiguousarray(image).tobytes())
         sent_ns = time_ns()
-        self._info_publisher.publish(_camera_info(header, camera))
+        self._info_publisher.publish(info_from_camera(camera, header))
         self._image_publisher.publish(message)
         return sent_ns
 
@@ -279,20 +280,6 @@ class FrameClient:
             if monotonic() > deadline:
                 raise NodeOutputError(f'{failure()} within {timeout_s:g} s')
             self._executor.spin_once(timeout_sec=0.1)
-
-
-def _camera_info(header: Header, camera: PinholeCamera) -> CameraInfo:
-    fx, fy, cx, cy = camera.fx, camera.fy, camera.cx, camera.cy
-    return CameraInfo(
-        header=header,
-        width=camera.width,
-        height=camera.height,
-        distortion_model='plumb_bob',
-        d=[0.0] * 5,
-        k=[fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
-        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
-        p=[fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
-    )
 
 
 def _image_array(topic: str, message: Image, shape: tuple[int, int]) -> np.ndarray:
