@@ -17,12 +17,12 @@ Time the whole predictor beside what a user would run instead, image to arrays o
 
     python -m benchmarks.alternatives [--repeats N] [--threads N] [--device D] [--output JSON]
 
-Same image, same process, in turn: the shipped network on the backend that `auto` takes and on
-torch eager; the same network with transformers' SamVisionModel as its encoder, eager; SegFormer-B0
-and Depth Anything V2 Small, UNet++ (ResNet-34) and DPT-Large through transformers' and smp's own
-code, processors and post-processing included. The others' weights are random, which changes what
-they say and not how long they take. One large matrix product takes its turn too: at its rate, our
-network's operations take the least that any program can need in float32.
+Same image, same process, in turn: the shipped network on the backend that `auto` takes, on torch
+eager and, on the CPU, on `int8`; the same network with transformers' SamVisionModel as its encoder,
+eager; SegFormer-B0 and Depth Anything V2 Small, UNet++ (ResNet-34) and DPT-Large through
+transformers' and smp's own code, processors and post-processing included. The others' weights are
+random, which changes what they say and not how long they take. One large matrix product takes its
+turn too: at its rate, our network's operations take the least that any program can need in float32.
 """
 
 from collections.abc import Callable
@@ -117,8 +117,11 @@ def our_programs(
     theirs = UnifiedPredictor(
         with_sam_vision_model(eager.model, SIDE), device=device, backend='torch'
     )
+    ours = {'default': default, 'eager': eager, 'sam-vision-model': theirs}
+    if torch.device(device).type == 'cpu':
+        ours['int8'] = UnifiedPredictor.from_pretrained(device=device, backend='int8')
     about, programs = {}, {}
-    for name, predictor in (('default', default), ('eager', eager), ('sam-vision-model', theirs)):
+    for name, predictor in ours.items():
         about[name] = {
             'labels_as_eager': float((predictor(image).label == eager(image).label).mean()),
             'parameters_millions': parameters_millions(eager.model),
