@@ -120,7 +120,7 @@ def _note_settings(arguments: Namespace) -> None:
     file = arguments.output / SETTINGS
     if arguments.resume and file.exists():
         try:
-            before = json.loads(file.read_text())
+            before = {'level': False} | json.loads(file.read_text())  # as it was when unknown
             other = [name for name, value in settings.items() if before[name] != value]
         except (ValueError, KeyError, TypeError):
             raise CommandError(f'{file} is damaged; name another folder') from None
