@@ -184,6 +184,7 @@ def test_ablations_answer_and_come_back_from_disk(tmp_path, name):
     torch.manual_seed(0)
     config = replace(CONFIGS[name](), input_size=224)
     network = build_network(name, config).eval()
+    assert count_flops(network, 64) > 1e8
     network.save_pretrained(tmp_path)
     images = batch().images[:1]
     with torch.no_grad():

@@ -14,6 +14,8 @@
 
 """What a network costs."""
 
+from copy import deepcopy
+
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -32,7 +34,8 @@ def count_flops(network: nn.Module, size: int) -> int:
     A multiplication and an addition count as two; convolutions, matrix products and attention
     count, the rest does not.
     """
-    network = network.eval()
+    # The counter watches gradients' ways through modules, and stumbles over parameters on them.
+    network = deepcopy(network).eval().requires_grad_(False)
     with FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, 3, size, size))
     return int(counter.get_total_flops())
