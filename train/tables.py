@@ -169,8 +169,9 @@ def _depth(
 def _both(
     titles: Sequence[tuple[str, str]], rows: dict[str, Any], references: dict[str, Any]
 ) -> str:
-    keys = ['miou', 'iou.crater', 'iou.rock', 'abs_rel', 'rmse', 'delta1', 'ece']
-    head = ['Model', 'mIoU', 'crater', 'rock', 'ARE', 'RMSE (m)', 'δ1', 'ECE', *COST_TITLES]
+    classes = ['crater', 'rock', 'mountain']
+    keys = ['miou', *(f'iou.{name}' for name in classes), 'abs_rel', 'rmse', 'delta1', 'ece']
+    head = ['Model', 'mIoU', *classes, 'ARE', 'RMSE (m)', 'δ1', 'ECE', *COST_TITLES]
     table = [[title, *_cells(rows[name], keys), *_cost(rows[name])] for title, name in titles]
     for name, title in REFERENCES.items():
         values = [_number(_get(references[name], key)) for key in keys]
