@@ -133,6 +133,12 @@ def main() -> None:
     parser.add_argument('--size', type=int, default=512, help='pixels of an image (%(default)s)')
     parser.add_argument('--seed', type=int, default=808)
     parser.add_argument('--model', help='checkpoint; the shipped weights without')
+    parser.add_argument(
+        '--min-hazard-confidence',
+        type=float,
+        default=UnifiedParameters.min_hazard_confidence,
+        help='the parameter of the node (%(default)s)',
+    )
     parser.add_argument('--output', type=Path, help='where the figures go, as JSON')
     parser.add_argument('--table', type=Path, help='print these figures, and measure nothing')
     arguments = parser.parse_args()
@@ -142,7 +148,10 @@ def main() -> None:
 
     model = [arguments.model] if arguments.model else []
     predictor = UnifiedPredictor.from_pretrained(*model)
-    settings = UnifiedParameters(cloud_stride=max(1, round(arguments.size / 256)))
+    settings = UnifiedParameters(
+        cloud_stride=max(1, round(arguments.size / 256)),
+        min_hazard_confidence=arguments.min_hazard_confidence,
+    )
     tallies: dict[tuple[str, str, str], Tally] = defaultdict(Tally)
     for number in range(1, arguments.scenes + 1):
         config = MoonConfig(

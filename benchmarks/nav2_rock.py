@@ -68,12 +68,25 @@ def main() -> None:
     parser.add_argument('--size', type=int, default=512, help='pixels of an image (%(default)s)')
     parser.add_argument('--seed', type=int, default=5)
     parser.add_argument('--model', help='checkpoint; the shipped weights without')
+    parser.add_argument(
+        '--min-hazard-confidence',
+        type=float,
+        default=UnifiedParameters.min_hazard_confidence,
+        help='the parameter of the node (%(default)s)',
+    )
     parser.add_argument('--output', type=Path, help='where the figures go, as JSON')
     arguments = parser.parse_args()
 
     predictor = UnifiedPredictor.from_pretrained(arguments.model)
-    settings = UnifiedParameters(cloud_stride=max(1, round(arguments.size / 256)))
-    results: dict[str, Any] = {'scenes': arguments.scenes, 'size': arguments.size}
+    settings = UnifiedParameters(
+        cloud_stride=max(1, round(arguments.size / 256)),
+        min_hazard_confidence=arguments.min_hazard_confidence,
+    )
+    results: dict[str, Any] = {
+        'scenes': arguments.scenes,
+        'size': arguments.size,
+        'min_hazard_confidence': settings.min_hazard_confidence,
+    }
     for number in tqdm(range(1, arguments.scenes + 1), disable=None):
         scene = LevelScene(scene_seed(arguments.seed, number), arguments.size)
         for name, figures in scene.figures(predictor, settings):
