@@ -117,6 +117,7 @@ def fit(
 
     def evaluate_and_save(state: RunState) -> RunState:
         if not all(torch.isfinite(distributed.local(p)).all() for p in model.parameters()):
+            bar.close()  # so that the error gets a line of its own
             raise TrainingError(
                 f'step {state.step}: a weight is not finite; lower optimizer.learning_rate. '
                 f'{_last_good(output)}'
@@ -164,6 +165,7 @@ def fit(
             )
         )
         if not (isfinite(loss.item()) and isfinite(norm.item())):
+            bar.close()
             raise TrainingError(
                 f'step {state.step}: loss {loss.item():g}, gradient {norm.item():g} on frames '
                 f'{", ".join(batch.names)}; look at them, or lower optimizer.learning_rate. '
