@@ -18,7 +18,7 @@ Time the whole predictor beside what a user would run instead, image to arrays o
     python -m benchmarks.alternatives [--repeats N] [--threads N] [--device D] [--output JSON]
 
 Same image, same process, in turn: the shipped network on the backend that `auto` takes, on torch
-eager and, on the CPU, on `int8`; the same network with transformers' SamVisionModel as its
+eager and, on the CPU, on the one that `auto` takes in fp32 and on `int8`; the same network with transformers' SamVisionModel as its
 encoder, eager; SegFormer-B0 and Depth Anything V2 Small, UNet++ (ResNet-34) and DPT-Large through
 transformers' and smp's own code, processors and post-processing included. The others' weights are
 random, which changes what they say and not how long they take. One large matrix product takes its
@@ -120,6 +120,9 @@ def our_programs(
     )
     ours = {'default': default, 'eager': eager, 'sam-vision-model': theirs}
     if torch.device(device).type == 'cpu':
+        ours['fp32'] = UnifiedPredictor.from_pretrained(
+            device=device, precision='fp32', backend='auto'
+        )
         ours['int8'] = UnifiedPredictor.from_pretrained(device=device, backend='int8')
     about, programs = {}, {}
     for name, predictor in ours.items():

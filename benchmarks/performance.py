@@ -39,6 +39,7 @@ Records = Mapping[str, Mapping[str, Any]]
 TITLES = {
     'default': 'ours, default backend',
     'eager': 'ours, torch eager',
+    'fp32': 'ours, fp32',
     'int8': 'ours, int8',
     'sam-vision-model': 'ours with SamVisionModel, torch eager',
     'segformer-b0': 'SegFormer-B0 (labels)',

@@ -21,6 +21,7 @@ import os
 from pathlib import Path
 
 import cv2
+from lunar_perception.inference.backends.agreement import test_picture
 import numpy as np
 import torch
 
@@ -54,9 +55,5 @@ def prepare(options: Namespace) -> Callable[[], None]:
 
 
 def camera_image(height: int = SIDE, width: int = SIDE) -> np.ndarray:
-    """Return an image (height, width, 3) uint8 RGB of coarse and fine detail, always the same."""
-    generator = np.random.default_rng(0)
-    coarse = generator.uniform(40, 200, (8, 8, 1)).astype(np.float32)
-    ground = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
-    grains = generator.normal(0, 12, (height, width, 3))
-    return np.clip(ground + grains, 0, 255).astype(np.uint8)
+    """Return an image (height, width, 3) uint8 RGB of generated ground, always the same."""
+    return test_picture(height, width)

@@ -33,6 +33,7 @@ from lunar_perception.inference.backends import (
     CHOICES,
     int8,
     NetworkRunner,
+    open_vino,
     PixelNetwork,
     registry,
     runner,
@@ -40,6 +41,7 @@ from lunar_perception.inference.backends import (
 from lunar_perception.inference.backends.agreement import check_agreement
 from lunar_perception.inference.backends.agreement import test_picture as picture
 from lunar_perception.inference.backends.cache import cache_folder, cached, fingerprint
+from lunar_perception.inference.backends.onnx_export import export_onnx
 from lunar_perception.inference.backends.onnx_runtime import import_onnxruntime
 from lunar_perception.inference.predictor import UnifiedPredictor
 from lunar_perception.models import UnifiedConfig, UnifiedModel, vit
@@ -522,12 +524,85 @@ def test_the_predictor_says_the_same_through_every_backend(tiny: Path) -> None:
         np.testing.assert_allclose(prediction.depth[finite], truth.depth[finite], rtol=1e-2)
 
 
-def test_auto_on_the_cpu_takes_onnx_runtime_where_it_is_installed(tiny: Path) -> None:
+def test_auto_in_fp32_takes_onnx_runtime_where_it_is_installed(tiny: Path) -> None:
     needs('onnxruntime')
-    predictor = UnifiedPredictor.from_pretrained(tiny, device='cpu')
+    predictor = UnifiedPredictor.from_pretrained(tiny, device='cpu', precision='fp32')
     predictor.warm_up(64, 64)
     assert predictor.backend == 'onnxruntime'
     assert predictor.refusals == {}
+
+
+def test_auto_rounds_to_bfloat16_where_the_network_bears_it(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Which is asked on the picture; that it does not is no fault, nor is another processor."""
+    fitting = NetworkRunner(UnifiedModel.from_pretrained(tiny), device=CPU, may_round=True)
+    monkeypatch.setitem(BACKENDS, 'openvino_bf16', liar(1.009))
+    fitting.prepare(*SIZE)
+    assert fitting.backend == 'openvino_bf16'
+    unfit = NetworkRunner(UnifiedModel.from_pretrained(tiny), device=CPU, may_round=True)
+    monkeypatch.setitem(BACKENDS, 'openvino_bf16', liar(1.02))
+    unfit.prepare(*SIZE)
+    assert unfit.backend != 'openvino_bf16'
+    assert 'depth differs by up to 2 %' in unfit.refusals['openvino_bf16']
+    assert not [x for x in caplog.records if x.levelno >= logging.WARNING]
+
+
+def test_another_processor_is_told_from_one_with_bfloat16(
+    model: UnifiedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs('openvino')
+    monkeypatch.setattr(open_vino, 'multiplies_bf16', lambda core: False)
+    with pytest.raises(BackendError, match='this processor has no instructions for bfloat16'):
+        NetworkRunner(model, device=CPU, backend='openvino_bf16').prepare(*SIZE)
+
+
+def test_the_shipped_weights_bear_bfloat16() -> None:
+    needs('openvino')
+    if not open_vino.multiplies_bf16(open_vino.import_openvino().Core()):
+        pytest.skip('needs a processor with instructions for bfloat16')
+    rounded = UnifiedPredictor.from_pretrained(device='cpu')
+    exact = UnifiedPredictor.from_pretrained(device='cpu', backend='torch')
+    image = np.ascontiguousarray(picture(448, 448)[:, ::-1])  # not the one it is checked on
+    prediction, truth = rounded(image), exact(image)
+    assert rounded.backend == 'openvino_bf16'
+    assert (prediction.label == truth.label).mean() > 0.999
+    ground = np.isfinite(truth.depth) & np.isfinite(prediction.depth)
+    np.testing.assert_allclose(prediction.depth[ground], truth.depth[ground], rtol=0.02)
+    assert not np.array_equal(prediction.confidence, truth.confidence)
+
+
+def test_products_are_rounded_and_depth_sums_and_norms_are_not(
+    model: UnifiedModel, tmp_path: Path
+) -> None:
+    needs('openvino')
+    file = tmp_path / 'network.onnx'
+    export_onnx(PixelNetwork(model), ('label_logits', 'depth', 'depth_log_scale'), SIZE, file)
+    network = open_vino.import_openvino().Core().read_model(str(file))
+    open_vino.round_products(network)
+    products = {}
+    for step in network.get_ordered_ops():
+        type_name = step.get_output_element_type(0).get_type_name() if step.outputs() else ''
+        if step.get_type_name() in ('MatMul', 'Convolution'):
+            products[step.get_friendly_name()] = type_name
+        elif step.get_type_name() in ('LayerNormalization', 'Exp', 'Interpolate', 'Result'):
+            assert type_name == 'f32', step.get_friendly_name()
+    rounded = {name for name, type_name in products.items() if type_name == 'bf16'}
+    blocks = {name for name in products if '/encoder/blocks.' in name}
+    assert blocks and blocks <= rounded
+    assert [name for name in rounded if '/segmentation_head.0/' in name]
+    assert [name for name in rounded if '/decoder/refine.0/' in name]
+    assert not [name for name in rounded if 'depth_head' in name or '/detail/' in name]
+    assert len(network.outputs) == 3
+
+
+def test_only_networks_like_the_unified_one_are_rounded(tmp_path: Path) -> None:
+    needs('openvino')
+    file = tmp_path / 'network.onnx'
+    export_onnx(PixelNetwork(Classifier()), ('logits', 'features'), (32, 48), file)
+    network = open_vino.import_openvino().Core().read_model(str(file))
+    with pytest.raises(BackendError, match='layers of the unified one'):
+        open_vino.round_products(network)
 
 
 def test_without_the_extra_everything_runs_on_torch(tiny: Path, empty_cache: Path) -> None:
@@ -544,7 +619,7 @@ from lunar_perception import UnifiedPredictor
 predictor = UnifiedPredictor.from_pretrained({str(tiny)!r}, device='cpu')
 predictor(np.zeros((64, 64, 3), np.uint8)).label
 assert predictor.backend == 'torch', predictor.backend
-assert set(predictor.refusals) == {{'onnxruntime', 'openvino'}}
+assert set(predictor.refusals) == {{'openvino_bf16', 'onnxruntime', 'openvino'}}
 """
     done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -121,12 +121,12 @@ def describe(results: dict[str, Any]) -> str:
         lines.append(f'\nan image of {side}×{side}, milliseconds (median)')
         if used:
             heads = ''.join(f'{stage:>13}' for stage in stages)
-            lines.append(f'{"backend":<13}{heads}{"predictor Hz":>15}')
+            lines.append(f'{"backend":<15}{heads}{"predictor Hz":>15}')
         for name, row in used.items():
             cells = ''.join(f'{row["stages_ms"][stage]["median"]:13.1f}' for stage in stages)
             mark = ' ← default' if name == results['default_backend'] else ''
-            lines.append(f'{name:<13}{cells}{row["predictor_hz"]:15.1f}{mark}')
-        lines += [f'{name:<13} {row["refused"]}' for name, row in rows.items() if name not in used]
+            lines.append(f'{name:<15}{cells}{row["predictor_hz"]:15.1f}{mark}')
+        lines += [f'{name:<15}{row["refused"]}' for name, row in rows.items() if name not in used]
         if used and 'decode' not in stages:
             lines.append('decode, cloud and publish are not measured: ROS 2 does not import here')
     return '\n'.join(lines)

@@ -33,7 +33,9 @@ class UnifiedParameters(PerceptionParameters):
     Raises ValueError for a value that the node can not work with.
     """
 
-    backend: str = backend_parameter('compile', 'onnxruntime', 'tensorrt', 'openvino', 'int8')
+    backend: str = backend_parameter(
+        'compile', 'onnxruntime', 'tensorrt', 'openvino', 'openvino_bf16', 'int8'
+    )
     max_relative_uncertainty: float = ros_parameter(
         0.0,
         'Depth whose sigma is more than this fraction of it becomes NaN; 0: never.',

@@ -12,11 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""OpenVINO on the CPU."""
+"""OpenVINO on the CPU, in fp32 or with most products in bfloat16."""
 
 from importlib.util import find_spec
+import re
 import sys
 from types import ModuleType
+from typing import Any
 
 from lunar_perception.inference.backends.onnx_export import INPUT
 from lunar_perception.inference.backends.onnx_runtime import onnx_file
@@ -24,12 +26,26 @@ from lunar_perception.inference.backends.registry import BackendError, Job, Sess
 import torch
 from torch import Tensor
 
+BF16_STEPS = re.compile(
+    r'/encoder/patch_embed/.*/WithoutBiases$|/encoder/blocks\.\d+/(attn|mlp)/'
+    r'|/decoder/refine\.0/.*/Conv/WithoutBiases$|/decoder/Conv(_1|/WithoutBiases)$'
+    r'|/segmentation_head\.0/.*/Conv/WithoutBiases$'
+)
+"""
+Steps of the exported network that bear bfloat16, by name: most of what is multiplied.
 
-def open_openvino(job: Job) -> Session:
+The encoder's blocks between their norms and their sums, and the large convolutions of the decoder
+and of the labels. What depth follows from more directly stays in fp32, and so does every sum.
+"""
+
+
+def open_openvino(job: Job, *, bf16: bool = False) -> Session:
     """
-    Return a session of OpenVINO's for a job on the CPU, in fp32.
+    Return a session of OpenVINO's for a job on the CPU.
 
-    Raises BackendError when OpenVINO is not installed, or for another device or precision.
+    It computes in fp32 or, with `bf16`, `BF16_STEPS` in bfloat16. Raises BackendError when
+    OpenVINO is not installed, for another device or precision, and with `bf16` where the processor
+    has no instructions for it or the network no such steps.
     """
     if find_spec('openvino') is None:
         raise BackendError('OpenVINO is not installed (pip install openvino)')
@@ -37,7 +53,7 @@ def open_openvino(job: Job) -> Session:
         raise BackendError(f"OpenVINO runs on the CPU here, not on '{job.device}'")
     if job.precision != torch.float32:
         raise BackendError('OpenVINO computes in fp32 here: choose precision fp32')
-    return OpenVinoSession(job)
+    return OpenVinoSession(job, bf16)
 
 
 def import_openvino() -> ModuleType:
@@ -59,19 +75,74 @@ def import_openvino() -> ModuleType:
     return openvino
 
 
+def multiplies_bf16(core: Any) -> bool:
+    """Return whether the processor has instructions for bfloat16."""
+    # What OpenVINO would compute in by itself.
+    default: Any = core.get_property('CPU', 'INFERENCE_PRECISION_HINT')
+    return bool(default == import_openvino().Type.bf16)
+
+
+def round_products(model: Any) -> None:
+    """
+    Have the `BF16_STEPS` of an OpenVINO model computed in bfloat16, in place.
+
+    What enters them is rounded once, what leaves them is fp32 again. Raises BackendError when
+    there are none.
+    """
+    openvino = import_openvino()
+    convert, bf16, fp32 = openvino.opset13.convert, openvino.Type.bf16, openvino.Type.f32
+    steps = [
+        step
+        for step in model.get_ordered_ops()
+        if step.get_type_name() != 'Constant' and BF16_STEPS.search(_name(step))
+    ]
+    if not steps:
+        raise BackendError('bfloat16 is for networks with the layers of the unified one')
+    inside = {_name(step) for step in steps}
+    rounded: dict[tuple[str, int], Any] = {}
+    leaving: list[tuple[Any, list[Any]]] = []
+    for step in steps:
+        for value in step.inputs():
+            source = value.get_source_output()
+            key = (_name(source.get_node()), source.get_index())
+            if key[0] not in inside and source.get_element_type() == fp32:
+                if key not in rounded:
+                    rounded[key] = convert(source, bf16).output(0)
+                value.replace_source_output(rounded[key])
+        for output in step.outputs():
+            users = [x for x in output.get_target_inputs() if _name(x.get_node()) not in inside]
+            if users and output.get_element_type() == fp32:
+                leaving.append((output, users))
+    for output, users in leaving:
+        exact = convert(output, fp32).output(0)
+        for user in users:
+            user.replace_source_output(exact)
+    model.validate_nodes_and_infer_types()
+
+
+def _name(step: Any) -> str:
+    name: str = step.get_friendly_name()
+    return name
+
+
 class OpenVinoSession:
     """The job's ONNX file in OpenVINO; torch's memory is read and written in place."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, bf16: bool = False) -> None:
         openvino = import_openvino()
         core = openvino.Core()
+        if bf16 and not multiplies_bf16(core):
+            raise BackendError('this processor has no instructions for bfloat16')
+        model = core.read_model(str(onnx_file(job)))
+        if bf16:
+            round_products(model)
         compiled = core.compile_model(
-            core.read_model(str(onnx_file(job))),
+            model,
             'CPU',
             {
                 'PERFORMANCE_HINT': 'LATENCY',
                 'INFERENCE_NUM_THREADS': torch.get_num_threads(),
-                # It would choose bf16 by itself on CPUs that have it.
+                # Of what is not rounded already, nothing is to be.
                 'INFERENCE_PRECISION_HINT': 'f32',
             },
         )

@@ -78,10 +78,10 @@ def _onnxruntime(job: Job, *, tensorrt: bool = False) -> Session:
     return open_onnxruntime(job, tensorrt=tensorrt)
 
 
-def _openvino(job: Job) -> Session:
+def _openvino(job: Job, *, bf16: bool = False) -> Session:
     from lunar_perception.inference.backends.open_vino import open_openvino
 
-    return open_openvino(job)
+    return open_openvino(job, bf16=bf16)
 
 
 def _int8(job: Job) -> Session:
@@ -96,6 +96,7 @@ BACKENDS: dict[str, Callable[[Job], Session]] = {
     'onnxruntime': _onnxruntime,
     'tensorrt': partial(_onnxruntime, tensorrt=True),
     'openvino': _openvino,
+    'openvino_bf16': partial(_openvino, bf16=True),
     'int8': _int8,
 }
 """What makes a session of a job; raises BackendError where it can not."""
@@ -105,12 +106,19 @@ OWN_GATE = ('int8',)
 
 CHOICES = ('auto', *BACKENDS)
 
-AUTO_ORDER = {'cpu': ('onnxruntime', 'openvino', 'torch'), 'cuda': ('torch',)}
+AUTO_ORDER = {
+    'cpu': ('openvino_bf16', 'onnxruntime', 'openvino', 'torch'),
+    'cuda': ('torch',),
+}
 """
 What `auto` tries, by type of device.
 
-On the CPU by benchmarks/results/stages.json: OpenVINO takes a twelfth less time for an image, but
-twice as long as ONNX Runtime to get ready, and a node is to be back soon; `compile` takes thirty
-times as long and needs a C++ compiler. `int8` gives other numbers, so it must be asked for. No
+On the CPU by benchmarks/results/backends.json and stages.json: bfloat16 is fastest wherever the
+processor has it and passes the same check as the others; ONNX Runtime and OpenVINO in fp32 lie
+close together, which of them is faster depends on the processor; `compile` takes thirty times as
+long to get ready and needs a C++ compiler. `int8` gives other numbers, so it must be asked for. No
 backend was measured on a GPU yet.
 """
+
+ROUNDS = ('openvino_bf16',)
+"""Those of AUTO_ORDER that a user who asks for fp32 does not want."""

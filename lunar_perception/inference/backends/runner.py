@@ -33,6 +33,7 @@ from lunar_perception.inference.backends.registry import (
     CHOICES,
     Job,
     OWN_GATE,
+    ROUNDS,
     Session,
 )
 import numpy as np
@@ -77,12 +78,13 @@ class NetworkRunner:
         device: torch.device,
         precision: torch.dtype = torch.float32,
         backend: str = 'auto',
+        may_round: bool = False,
     ) -> None:
         """
         Take a network onto a device.
 
-        `backend` is one of BACKENDS, or 'auto': the first of AUTO_ORDER that is installed and
-        agrees with torch. Raises ValueError for any other.
+        `backend` is one of BACKENDS, or 'auto': the first of AUTO_ORDER that can be used and
+        agrees with torch, without ROUNDS unless it `may_round`. Raises ValueError for any other.
         """
         if backend not in CHOICES:
             raise ValueError(f"unknown backend '{backend}'; choose {', '.join(CHOICES)}")
@@ -93,7 +95,10 @@ class NetworkRunner:
         self.refusals: dict[str, str] = {}
         self.agreement = ''
         self._pixel_network = PixelNetwork(self.network, precision)
-        self._candidates = list(AUTO_ORDER[device.type]) if backend == 'auto' else [backend]
+        self._candidates = [backend]
+        if backend == 'auto':
+            order = AUTO_ORDER[device.type]
+            self._candidates = [name for name in order if may_round or name not in ROUNDS]
         self._sessions: dict[tuple[int, int], Session] = {}
 
     def __call__(self, image: np.ndarray) -> tuple[Tensor, ...]:
@@ -141,8 +146,9 @@ class NetworkRunner:
                 if len(self._candidates) == 1:
                     raise type(error)(f"backend '{name}' can not be used: {error}") from error
                 self.refusals[name] = str(error)
-                # Not to be installed is no fault; to disagree is one.
-                level = logging.INFO if isinstance(error, BackendError) else logging.WARNING
+                # Not to be installed is no fault, nor is a network that does not bear rounding.
+                expected = isinstance(error, BackendError) or name in ROUNDS
+                level = logging.INFO if expected else logging.WARNING
                 _log.log(level, "backend '%s' is not used: %s", name, error)
                 self._candidates.pop(0)
             else:
