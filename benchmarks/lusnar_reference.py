@@ -46,7 +46,7 @@ def main() -> None:
     images = sorted(arguments.folder.glob('*_rgb.png'))
     if not images:
         sys.exit(f'{arguments.folder} has no *_rgb.png')
-    predictor = UnifiedPredictor.from_pretrained(arguments.model)
+    predictor = UnifiedPredictor.from_pretrained(arguments.model, precision='fp32')
     pooled, frames, rows = Evaluation(), {}, []
     for path in images:
         image = read_image(path)

@@ -147,7 +147,7 @@ def main() -> None:
         return
 
     model = [arguments.model] if arguments.model else []
-    predictor = UnifiedPredictor.from_pretrained(*model)
+    predictor = UnifiedPredictor.from_pretrained(*model, precision='fp32')
     settings = UnifiedParameters(
         cloud_stride=max(1, round(arguments.size / 256)),
         min_hazard_confidence=arguments.min_hazard_confidence,

@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument('--output', type=Path, help='where the figures go, as JSON')
     arguments = parser.parse_args()
 
-    predictor = UnifiedPredictor.from_pretrained(arguments.model)
+    predictor = UnifiedPredictor.from_pretrained(arguments.model, precision='fp32')
     settings = UnifiedParameters(
         cloud_stride=max(1, round(arguments.size / 256)),
         min_hazard_confidence=arguments.min_hazard_confidence,

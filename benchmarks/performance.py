@@ -262,7 +262,8 @@ def alternatives(results: Mapping[str, Any]) -> list[str]:
         f'Our network takes {results["gflop"]:.1f} GFLOP an image. At the '
         f'{results["product_gflop_per_s"]:.0f} GFLOP/s of one large matrix product, timed in the '
         f'same rounds, that is {results["least_milliseconds_at_that_rate"]:.0f} ms: the least '
-        'that any program needs which multiplies as the network says, in float32.',
+        'that any program needs which multiplies as the network says, in float32. What '
+        '`openvino_bf16` rounds to bfloat16, and what that changes: [backends.md](backends.md).',
     ]
 
 

@@ -53,7 +53,7 @@ def main() -> None:
     if status:
         sys.exit(status)
 
-    predictor = UnifiedPredictor.from_pretrained(arguments.model)
+    predictor = UnifiedPredictor.from_pretrained(arguments.model, precision='fp32')
     names = [f'Moon_{number}' for number in range(1, arguments.scenes + 1)]
     whole, results = Scoreboard(), {}
     for kind, chosen in (('lusnar_camera', names[::2]), ('drawn_cameras', names[1::2])):

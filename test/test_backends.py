@@ -435,6 +435,24 @@ def test_what_was_exported_is_used_again_and_never_half_written(
     assert len(list(empty_cache.glob('*.onnx'))) == 2
 
 
+def test_what_was_compiled_is_used_again_unless_it_was_damaged(
+    tiny: Path, empty_cache: Path
+) -> None:
+    needs('openvino')
+    image = picture(*SIZE)
+    first = run(UnifiedModel.from_pretrained(tiny), 'openvino', image)
+    (file,) = empty_cache.glob('*.openvino')
+    inode = file.stat().st_ino
+    again = run(UnifiedModel.from_pretrained(tiny), 'openvino', image)
+    assert file.stat().st_ino == inode
+    file.write_bytes(b'not a network')
+    anew = run(UnifiedModel.from_pretrained(tiny), 'openvino', image)
+    assert file.stat().st_size > 1000
+    for one, other, third in zip(first, again, anew, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+        torch.testing.assert_close(one, third, rtol=0, atol=0)
+
+
 def test_a_cache_that_cannot_be_written_costs_speed_only(
     model: UnifiedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

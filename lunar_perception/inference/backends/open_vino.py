@@ -15,16 +15,21 @@
 """OpenVINO on the CPU, in fp32 or with most products in bfloat16."""
 
 from importlib.util import find_spec
+from pathlib import Path
 import re
 import sys
 from types import ModuleType
 from typing import Any
 
+from lunar_perception.inference.backends.cache import cached
 from lunar_perception.inference.backends.onnx_export import INPUT
 from lunar_perception.inference.backends.onnx_runtime import onnx_file
 from lunar_perception.inference.backends.registry import BackendError, Job, Session
 import torch
 from torch import Tensor
+
+COMPILED = '.openvino'
+"""Suffix of compiled networks in the cache; OpenVINO refuses another version's or processor's."""
 
 BF16_STEPS = re.compile(
     r'/encoder/patch_embed/.*/WithoutBiases$|/encoder/blocks\.\d+/(attn|mlp)/'
@@ -126,26 +131,29 @@ def _name(step: Any) -> str:
 
 
 class OpenVinoSession:
-    """The job's ONNX file in OpenVINO; torch's memory is read and written in place."""
+    """The job's network in OpenVINO; torch's memory is read and written in place."""
 
     def __init__(self, job: Job, bf16: bool = False) -> None:
         openvino = import_openvino()
         core = openvino.Core()
         if bf16 and not multiplies_bf16(core):
             raise BackendError('this processor has no instructions for bfloat16')
-        model = core.read_model(str(onnx_file(job)))
-        if bf16:
-            round_products(model)
-        compiled = core.compile_model(
-            model,
-            'CPU',
-            {
-                'PERFORMANCE_HINT': 'LATENCY',
-                'INFERENCE_NUM_THREADS': torch.get_num_threads(),
-                # Of what is not rounded already, nothing is to be.
-                'INFERENCE_PRECISION_HINT': 'f32',
-            },
-        )
+        settings = {
+            'PERFORMANCE_HINT': 'LATENCY',
+            'INFERENCE_NUM_THREADS': torch.get_num_threads(),
+            # It would round everything by itself on CPUs that have bfloat16.
+            'INFERENCE_PRECISION_HINT': 'f32',
+        }
+
+        def compile_network(path: Path) -> None:
+            network = core.read_model(str(onnx_file(job)))
+            if bf16:
+                round_products(network)
+            path.write_bytes(core.compile_model(network, 'CPU', settings).export_model().getvalue())
+
+        # Compiling takes longer than all the rest of a start.
+        kept = cached(f'{job.key}{".bf16" if bf16 else ""}{COMPILED}', compile_network)
+        compiled = core.import_model(kept.read_bytes(), 'CPU', settings)
         self._tensor = openvino.Tensor
         self._request = compiled.create_infer_request()
         self._shapes = [tuple(output.shape) for output in compiled.outputs]

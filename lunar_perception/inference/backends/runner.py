@@ -176,7 +176,8 @@ class NetworkRunner:
 
     def _open_anew_if_damaged(self, open_session: Callable[[], Session], job: Job) -> Session:
         """Open a session; when that fails with what is cached, once more without it."""
-        kept = list(cache_folder().glob(f'{job.key}*.onnx'))
+        files = cache_folder().glob(f'{job.key}*')
+        kept = [file for file in files if file.suffix in ('.onnx', '.openvino')]
         try:
             return open_session()
         except (BackendError, BackendRefusedError):
