@@ -32,7 +32,7 @@ setup(
         f'{package_name}.weights.terrain',
     ],
     package_data={
-        '': ['*.jinja', '*.xml', 'py.typed'],
+        '': ['*.jinja', '*.png', '*.xml', 'py.typed'],
         f'{package_name}.weights.rover': ['*'],
         f'{package_name}.weights.terrain': ['*'],
     },

@@ -18,12 +18,12 @@ Time the whole predictor beside what a user would run instead, image to arrays o
     python -m benchmarks.alternatives [--repeats N] [--threads N] [--device D] [--output JSON]
 
 Same image, same process, in turn: the shipped network on the backend that `auto` takes, on torch
-eager and, on the CPU, on the one that `auto` takes in fp32 and on `int8`; the same network with transformers' SamVisionModel as its
-encoder, eager; SegFormer-B0 and Depth Anything V2 Small, UNet++ (ResNet-34) and DPT-Large through
-transformers' and smp's own code, processors and post-processing included. The others' weights are
-random, which changes what they say and not how long they take. One large matrix product takes its
-turn too: at its rate, our network's operations take the least that any program can need in
-float32.
+eager and, on the CPU, on the one that `auto` takes in fp32 and on `int8`; the same network with
+transformers' SamVisionModel as its encoder, eager; SegFormer-B0, Depth Anything V2 Small, UNet++
+(ResNet-34) and DPT-Large through transformers' and smp's own code, processors and post-processing
+included. The others' weights are random, which changes what they say and not how long they take.
+One large matrix product takes its turn too: at its rate, our network's operations take the least
+that any program can need in float32.
 """
 
 from collections.abc import Callable

@@ -379,10 +379,24 @@ def test_the_gate_holds_labels_depth_scale_and_all_else() -> None:
     far[0, 0, 3, 4] = torch.nan
     assert 'depth is not finite' in refused(logits, far, scale)
     assert 'shapes' in refused(logits, depth[..., :50], scale)
+    far[0, 0, 3, 4] = 9.0
+    assert 'depth differs by up to 80 %' in refused(logits, far, scale)
     features = torch.linspace(-1, 1, 50)[None]
     check_agreement(('features',), (features,), (features + 0.005,))
     with pytest.raises(BackendRefusedError):
         check_agreement(('features',), (features,), (features + 0.05,))
+
+
+def test_the_gate_asks_for_no_depth_of_the_sky_unless_all_is_sky() -> None:
+    logits = torch.zeros(1, 5, 10, 10)
+    logits[:, SKY, :4] = 1
+    depth = torch.full((1, 1, 10, 10), 5.0)
+    wrong = depth.clone()
+    wrong[..., :4, :] = 9.0
+    check_agreement(('label_logits', 'depth'), (logits, depth), (logits, wrong))
+    logits[:, SKY] = 1
+    with pytest.raises(BackendRefusedError, match='depth differs by up to 80 %'):
+        check_agreement(('label_logits', 'depth'), (logits, depth), (logits, wrong))
 
 
 def test_unknown_and_unfit_backends_are_refused(model: UnifiedModel) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
+from lunar_perception.data.image_file import read_image
 from lunar_perception.taxonomy import SKY
 import numpy as np
 import torch
@@ -43,14 +44,15 @@ def check_agreement(
     Return the figures of how well a backend's outputs agree with torch's.
 
     Of logits (names that end so) the classes, along dimension 1, must agree; logs of a scale, as
-    scales, and all else must lie within `LARGEST_DIFFERENCE` of torch's values. Depth counts where
-    torch's `label_logits`, of its size, say anything but sky: the sky has none. Raises
-    BackendRefusedError, with the figures, when they do not, or are of another number or shape.
+    scales, and all else must lie within `LARGEST_DIFFERENCE` of torch's values. Depth, its scale
+    too, counts where torch's `label_logits`, which come before and are of its size, say anything
+    but sky: the sky has none. Raises BackendRefusedError, with the figures, when they do not, or
+    are of another number or shape.
     """
     shapes = [[tuple(x.shape) for x in tensors] for tensors in (reference, outputs)]
     if shapes[0] != shapes[1]:
         raise BackendRefusedError(f'its outputs are of shapes {shapes[1]}, not {shapes[0]}')
-    labels = dict(zip(names, reference, strict=True)).get('label_logits')
+    ground: Tensor | None = None
     figures, sound = [], True
     for name, truth, output in zip(names, reference, outputs, strict=True):
         truth, output = truth.detach().cpu(), output.detach().cpu()
@@ -58,19 +60,21 @@ def check_agreement(
             figures.append(f'{name} is not finite')
             sound = False
         elif name.endswith('logits'):
-            agreement = float((truth.argmax(1) == output.argmax(1)).float().mean())
+            classes = truth.argmax(1, keepdim=True)
+            agreement = float((classes == output.argmax(1, keepdim=True)).float().mean())
             figures.append(f'{agreement:.3%} of {name} choose the same class')
             sound &= agreement >= LEAST_AGREEMENT
+            if name == 'label_logits' and bool((classes != SKY).any()):
+                ground = classes != SKY
         else:
-            if name.startswith('depth') and labels is not None:
-                ground = labels.detach().cpu().argmax(1, keepdim=True) != SKY
+            if name.startswith('depth') and ground is not None:
                 truth, output = truth[ground], output[ground]
             difference = (output - truth).abs()
             if not name.endswith('log_scale'):
                 # Of positive values such as depth, each by itself; zeros by the largest there is.
                 positive = bool((truth > 0).all())
                 difference /= truth if positive else truth.abs().max().clamp_min(1e-6)
-            largest = float(difference.max()) if len(difference) else 0.0
+            largest = float(difference.max())
             figures.append(f'{name} differs by up to {100 * largest:.2g} %')
             sound &= largest <= LARGEST_DIFFERENCE
     text = ', '.join(figures)
@@ -89,9 +93,9 @@ def test_picture(height: int, width: int) -> np.ndarray:
     Rocks, craters, mountains and sky, with long shadows; cut from the middle where it is not
     square. (Frame 2 of a Moon of seed 957, images 2 s apart, in grey.)
     """
-    picture = cv2.imread(str(PICTURE), cv2.IMREAD_GRAYSCALE)
+    picture = read_image(PICTURE)
     side = max(height, width)
     mode = cv2.INTER_AREA if side < len(picture) else cv2.INTER_LINEAR
     picture = cv2.resize(picture, (side, side), interpolation=mode)
     top, left = (side - height) // 2, (side - width) // 2
-    return np.repeat(picture[top : top + height, left : left + width, None], 3, axis=2)
+    return np.ascontiguousarray(picture[top : top + height, left : left + width])

@@ -149,14 +149,15 @@ class OpenVinoSession:
             network = core.read_model(str(onnx_file(job)))
             if bf16:
                 round_products(network)
-            path.write_bytes(core.compile_model(network, 'CPU', settings).export_model().getvalue())
+            compiled = core.compile_model(network, 'CPU', settings)
+            path.write_bytes(compiled.export_model().getvalue())
 
         # Compiling takes longer than all the rest of a start.
         kept = cached(f'{job.key}{".bf16" if bf16 else ""}{COMPILED}', compile_network)
-        compiled = core.import_model(kept.read_bytes(), 'CPU', settings)
+        network = core.import_model(kept.read_bytes(), 'CPU', settings)
         self._tensor = openvino.Tensor
-        self._request = compiled.create_infer_request()
-        self._shapes = [tuple(output.shape) for output in compiled.outputs]
+        self._request = network.create_infer_request()
+        self._shapes = [tuple(output.shape) for output in network.outputs]
 
     def __call__(self, pixels: Tensor) -> tuple[Tensor, ...]:
         pixels = pixels.contiguous()
