@@ -19,12 +19,11 @@ Measure what rounding costs: the CPU's bfloat16 and int8 beside torch's fp32.
 
 On generated frames that nothing was trained, calibrated or checked on: the share of labels that
 are torch's, how far depth lies from torch's where both see ground, and mIoU and δ1 against the
-truth. With `--reference` also on LuSNAR's real frames,
-which come without depth: a folder as `benchmarks.lusnar_reference` takes it.
+truth. With `--reference`, without the latter, also on LuSNAR's real frames: a folder as
+`benchmarks.lusnar_reference` takes it.
 """
 
 from argparse import ArgumentParser
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -105,22 +104,18 @@ def main() -> None:
         },
     }
     if arguments.reference:
-        images = [read_image(path) for path in sorted(arguments.reference.glob('*_rgb.png'))]
+        differences = {name: Difference() for name in predictors}
+        for path in sorted(arguments.reference.glob('*_rgb.png')):
+            image = read_image(path)
+            truth = exact(image)
+            for name, predictor in predictors.items():
+                differences[name].add(predictor(image), truth)
         results['lusnar_reference'] = {
-            name: _on_images(images, predictor, exact) for name, predictor in predictors.items()
+            name: difference.to_dict() for name, difference in differences.items()
         }
     print(results)
     if arguments.output:
         write_record(arguments.output, results)
-
-
-def _on_images(
-    images: Iterable[np.ndarray], predictor: UnifiedPredictor, exact: UnifiedPredictor
-) -> dict[str, Any]:
-    difference = Difference()
-    for image in images:
-        difference.add(predictor(image), exact(image))
-    return difference.to_dict()
 
 
 if __name__ == '__main__':

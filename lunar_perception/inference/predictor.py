@@ -56,10 +56,10 @@ class UnifiedPredictor:
         Take a network onto a device.
 
         `device` is 'auto' (CUDA where there is one), 'cpu', 'cuda' or 'cuda:<n>'; `precision`
-        'auto' (bf16 on CUDA; on the CPU fp32, where a backend may round products that bear it),
-        'fp32', 'bf16' or 'fp16'; `backend` 'auto' (the fastest that is installed and agrees with
-        torch) or one of BACKENDS, which all but torch keep a copy of the weights. Raises
-        ValueError for any other, and for a device that this machine lacks.
+        'auto' (bf16 on CUDA; fp32 on the CPU, where `backend` 'auto' may still choose to round
+        what bears it), 'fp32', 'bf16' or 'fp16'; `backend` 'auto' (the fastest that is installed
+        and agrees with torch) or one of BACKENDS, which all but torch keep a copy of the weights.
+        Raises ValueError for any other, and for a device that this machine lacks.
         """
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)

@@ -89,8 +89,8 @@ class PerceptionParameters:
     )  # fmt: skip
     precision: str = ros_parameter(
         'auto',
-        "The network's arithmetic: auto (bf16 on CUDA, fp32 on the CPU, where a backend may round "
-        'products that bear it), fp32, bf16 or fp16.',
+        "The network's arithmetic: auto (bf16 on CUDA; fp32 on the CPU, where backend auto may "
+        'round what bears it), fp32, bf16 or fp16.',
         choices=('auto', 'fp32', 'bf16', 'fp16'),
         fixed=True,
     )

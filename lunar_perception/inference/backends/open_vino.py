@@ -39,8 +39,8 @@ BF16_STEPS = re.compile(
 """
 Steps of the exported network that bear bfloat16, by name: most of what is multiplied.
 
-The encoder's blocks between their norms and their sums, and the large convolutions of the decoder
-and of the labels. What depth follows from more directly stays in fp32, and so does every sum.
+The encoder's attention and MLPs, and the large convolutions of the decoder and of the labels. The
+norms, the sums between blocks and what depth follows from more directly stay in fp32.
 """
 
 
@@ -141,6 +141,8 @@ class OpenVinoSession:
         settings = {
             'PERFORMANCE_HINT': 'LATENCY',
             'INFERENCE_NUM_THREADS': torch.get_num_threads(),
+            # Tied to cores, threads would wait for what else runs there.
+            'ENABLE_CPU_PINNING': False,
             # It would round everything by itself on CPUs that have bfloat16.
             'INFERENCE_PRECISION_HINT': 'f32',
         }
