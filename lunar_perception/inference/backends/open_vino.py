@@ -141,8 +141,8 @@ class OpenVinoSession:
         settings = {
             'PERFORMANCE_HINT': 'LATENCY',
             'INFERENCE_NUM_THREADS': torch.get_num_threads(),
-            # Tied to cores, threads would wait for what else runs there.
-            'ENABLE_CPU_PINNING': False,
+            # Not tied to cores, its threads would share one while torch's still hold the other.
+            'ENABLE_CPU_PINNING': True,
             # It would round everything by itself on CPUs that have bfloat16.
             'INFERENCE_PRECISION_HINT': 'f32',
         }
