@@ -97,5 +97,6 @@ def test_picture(height: int, width: int) -> np.ndarray:
     side = max(height, width)
     mode = cv2.INTER_AREA if side < len(picture) else cv2.INTER_LINEAR
     picture = cv2.resize(picture, (side, side), interpolation=mode)
-    top, left = (side - height) // 2, (side - width) // 2
-    return np.ascontiguousarray(picture[top : top + height, left : left + width])
+    above, left = (side - height) // 2, (side - width) // 2
+    rows, columns = slice(above, above + height), slice(left, left + width)
+    return np.ascontiguousarray(picture[rows, columns])
