@@ -17,20 +17,24 @@ Time the whole predictor beside what a user would run instead, image to arrays o
 
     python -m benchmarks.alternatives [--repeats N] [--threads N] [--device D] [--output JSON]
 
-Same image, same process, in turn: the shipped network on the backend that `auto` takes, on torch
-eager and, on the CPU, on the one that `auto` takes in fp32 and on `int8`; the same network with
-transformers' SamVisionModel as its encoder, eager; SegFormer-B0, Depth Anything V2 Small, UNet++
-(ResNet-34) and DPT-Large through transformers' and smp's own code, processors and post-processing
-included. The others' weights are random, which changes what they say and not how long they take.
-One large matrix product takes its turn too: at its rate, our network's operations take the least
-that any program can need in float32.
+Same image, same run, in turn, a process each, so that no program's threads hold up another's: the
+shipped network on the backend that `auto` takes, on torch eager and, on the CPU, on the one that
+`auto` takes in fp32 and on `int8`; the same network with transformers' SamVisionModel as its
+encoder, eager; SegFormer-B0, Depth Anything V2 Small, UNet++ (ResNet-34) and DPT-Large through
+transformers' and smp's own code, processors and post-processing included. The others' weights are
+random, which changes what they say and not how long they take. One large matrix product takes its
+turn too: at its rate, our network's operations take the least that any program can need in
+float32.
 """
 
+from argparse import Namespace
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from statistics import median
 from typing import Any
 
+from benchmarks.own_process import OwnProcess, Program
 from benchmarks.record import write_record
 from benchmarks.roofline import matrix_product
 from benchmarks.sam import flops, with_sam_vision_model
@@ -67,22 +71,21 @@ PAIRS = {
     'segformer-b0 + depth-anything-v2-small': ('segformer-b0', 'depth-anything-v2-small'),
     'unet++ + dpt-large': ('unet++', 'dpt-large'),
 }
-Program = Callable[[], Any]
 
 
 def main() -> None:
     parser = arguments(__doc__.splitlines()[1], repeats=7)
     options = parser.parse_args()
-    synchronise = prepare(options)
-    torch.manual_seed(0)
-    image = camera_image()
-    programs, about = our_programs(image, options.device)
-    for name, make in ALTERNATIVES.items():
-        network, programs[name] = make(image, options.device)
-        about[name] = {'parameters_millions': parameters_millions(network)}
-    product, product_operations = matrix_product(torch.device(options.device))
-    times = run_in_turn({**programs, 'product': product}, options.repeats, synchronise=synchronise)
-    product_rate = product_operations / median(times.pop('product'))
+    names = [*OURS, *ALTERNATIVES]
+    if torch.device(options.device).type != 'cpu':
+        names = [name for name in names if name not in ON_THE_CPU]
+    with ExitStack() as processes:
+        programs = {
+            name: processes.enter_context(OwnProcess(partial(make, name, options)))
+            for name in (*names, 'product')
+        }
+        times = run_in_turn(programs, options.repeats)
+    product_rate = programs['product'].about['operations'] / median(times.pop('product'))
     operations = network_flops()
     seconds = {name: median(samples) for name, samples in times.items()}
     for pair, parts in PAIRS.items():
@@ -90,7 +93,7 @@ def main() -> None:
     ours = seconds['default']
     results = {
         'side': SIDE,
-        'programs': about,
+        'programs': {name: programs[name].about for name in names},
         'milliseconds': spreads(times),
         'pair_milliseconds': {pair: round(1e3 * seconds[pair], 3) for pair in PAIRS},
         'gflop': round(operations / 1e9, 1),
@@ -103,36 +106,54 @@ def main() -> None:
         write_record(options.output, results)
 
 
+def make(name: str, options: Namespace) -> tuple[Program, dict[str, Any]]:
+    """Return a program by its name, and what is to be told of it."""
+    synchronise = prepare(options)
+    torch.manual_seed(0)
+    image, device = camera_image(), options.device
+    if name == 'product':
+        program, operations = matrix_product(torch.device(device))
+        about: dict[str, Any] = {'operations': operations}
+    elif name in OURS:
+        predictor = OURS[name](device)
+        eager = UnifiedPredictor.from_pretrained(device=device, backend='torch')
+        program = partial(labels_and_depth, predictor, image)
+        about = {
+            'labels_as_eager': float((predictor(image).label == eager(image).label).mean()),
+            'parameters_millions': parameters_millions(eager.model),
+            'backend': predictor.backend,
+        }
+    else:
+        network, program = ALTERNATIVES[name](image, device)
+        about = {'parameters_millions': parameters_millions(network)}
+
+    def run() -> None:
+        program()
+        synchronise()
+
+    return run, about
+
+
 def network_flops() -> int:
     """Return the operations of the shipped network's pass over one image."""
     model = UnifiedPredictor.from_pretrained(backend='torch').model
     return flops(lambda: model(torch.zeros(1, 3, SIDE, SIDE)))
 
 
-def our_programs(
-    image: np.ndarray, device: str
-) -> tuple[dict[str, Program], dict[str, dict[str, Any]]]:
-    """Return our programs by name, and what is to be told of each."""
-    default = UnifiedPredictor.from_pretrained(device=device)
-    eager = UnifiedPredictor.from_pretrained(device=device, backend='torch')
-    theirs = UnifiedPredictor(
-        with_sam_vision_model(eager.model, SIDE), device=device, backend='torch'
-    )
-    ours = {'default': default, 'eager': eager, 'sam-vision-model': theirs}
-    if torch.device(device).type == 'cpu':
-        ours['fp32'] = UnifiedPredictor.from_pretrained(
-            device=device, precision='fp32', backend='auto'
-        )
-        ours['int8'] = UnifiedPredictor.from_pretrained(device=device, backend='int8')
-    about, programs = {}, {}
-    for name, predictor in ours.items():
-        about[name] = {
-            'labels_as_eager': float((predictor(image).label == eager(image).label).mean()),
-            'parameters_millions': parameters_millions(eager.model),
-            'backend': predictor.backend,
-        }
-        programs[name] = partial(labels_and_depth, predictor, image)
-    return programs, about
+def sam_vision_predictor(device: str) -> UnifiedPredictor:
+    """Return the predictor on torch eager, with transformers' SamVisionModel as its encoder."""
+    model = UnifiedPredictor.from_pretrained(device=device, backend='torch').model
+    return UnifiedPredictor(with_sam_vision_model(model, SIDE), device=device, backend='torch')
+
+
+OURS: dict[str, Callable[[str], UnifiedPredictor]] = {
+    'default': lambda device: UnifiedPredictor.from_pretrained(device=device),
+    'eager': lambda device: UnifiedPredictor.from_pretrained(device=device, backend='torch'),
+    'sam-vision-model': sam_vision_predictor,
+    'fp32': lambda device: UnifiedPredictor.from_pretrained(device=device, precision='fp32'),
+    'int8': lambda device: UnifiedPredictor.from_pretrained(device=device, backend='int8'),
+}
+ON_THE_CPU = ('fp32', 'int8')
 
 
 def labels_and_depth(predictor: UnifiedPredictor, image: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -254,8 +254,8 @@ def alternatives(results: Mapping[str, Any]) -> list[str]:
     return [
         '## Beside what a user would run instead',
         plot('alternatives', 'Time an image of ours and of others'),
-        f'One image of {results["side"]}² to arrays of its size, the same in every row; the '
-        f'default backend is `{backend}`. The others run through the code of transformers and '
+        f'One image of {results["side"]}² to arrays of its size, the same in every row, by '
+        f'programs in a process each; the default backend is `{backend}`. The others run through the code of transformers and '
         'segmentation-models-pytorch, with random weights: what is compared is time alone. A pair '
         'takes the sum of its two.',
         table(['', 'parameters, millions', 'ms (spread)', 'time over ours'], rows),

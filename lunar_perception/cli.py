@@ -28,6 +28,7 @@ from lunar_perception.commands.arguments import (
     field_of_view,
     interval,
     playback_rate,
+    relief,
     seconds,
     whole_number,
 )
@@ -86,6 +87,13 @@ def parser() -> ArgumentParser:
         '--level',
         action='store_true',
         help='level ground without craters: rocks alone are hazards, all else is a false alarm',
+    )
+    synth.add_argument(
+        '--relief',
+        type=relief,
+        default=1.0,
+        metavar='F',
+        help='factor of the height of small relief; above 1, slopes are steep (%(default)s)',
     )
     drive = synth.add_mutually_exclusive_group()
     drive.add_argument(

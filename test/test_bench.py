@@ -14,11 +14,14 @@
 
 """The benchmarks' arithmetic on numbers worked by hand, their page, and the bench command."""
 
+from collections.abc import Callable
 from importlib.util import find_spec
 import json
+import os
 from pathlib import Path
 
 from benchmarks.figures import growth, highest_rate
+from benchmarks.own_process import OwnProcess
 from benchmarks.performance import Goal, PAGE, page, read_records, RESULTS, table
 from lunar_perception.cli import main
 from lunar_perception.commands import bench
@@ -44,6 +47,28 @@ def test_programs_take_turns_and_every_second_round_goes_backwards():
     assert all(second >= 0 for samples in times.values() for second in samples)
     # The device is waited for before the clock starts and before it stops.
     assert waits == [n for call in range(10) for n in (call, call + 1)]
+
+
+def counting() -> tuple[Callable[[], int], int]:
+    """Return a program that counts its runs and ends its process on the third, and the process."""
+    runs: list[None] = []
+
+    def run() -> int:
+        runs.append(None)
+        if len(runs) == 3:
+            os._exit(7)
+        return len(runs)
+
+    return run, os.getpid()
+
+
+def test_a_program_in_its_own_process():
+    with OwnProcess(counting) as first, OwnProcess(counting) as second:
+        assert len({first.about, second.about, os.getpid()}) == 3
+        for program in (first, second, second, first):
+            program()
+        with pytest.raises(RuntimeError, match='status 7'):
+            first()
 
 
 def test_spread_by_hand():

@@ -36,6 +36,7 @@ from train.losses import (
     l2_depth,
     laplace_nll,
     lovasz_softmax,
+    near_relief,
     silog,
     upsample_to,
 )
@@ -113,6 +114,21 @@ def test_gradient_matching_by_hand():
     # A scale factor between prediction and truth costs nothing, sky hides both its pairs.
     assert gradient_matching(depth, depth / 7, 2).item() == pytest.approx(0, abs=1e-12)
     assert gradient_matching(depth, image([1, INF, 1]), 1).item() == 0
+
+
+def test_near_relief_by_hand():
+    """Of 200 columns, steps of 2, 4, 8 and 16 pixels; a wrong scale is no wrong shape."""
+    column = torch.arange(200.0).expand(1, 1, 200, 200)
+    truth = torch.full_like(column, 4.0)
+    tilted = truth * torch.exp(0.01 * column)
+    by_hand = 0.01 * (2 + 4 + 8 + 16) / 4
+    assert near_relief(tilted, truth).item() == pytest.approx(by_hand, rel=1e-4)
+    assert near_relief(tilted.mT, truth).item() == pytest.approx(by_hand, rel=1e-4)
+    assert near_relief(3 * truth, truth).item() == pytest.approx(0, abs=1e-6)
+    # Far ground counts for nothing, nor does its edge.
+    far = torch.where(column < 100, truth, 9.0)
+    wild = torch.where(column < 100, tilted, 99 + column)
+    assert near_relief(wild, far).item() == pytest.approx(by_hand, rel=1e-4)
 
 
 def test_laplace_by_hand():
@@ -253,6 +269,7 @@ def test_students_statistics_carry_no_gradient():
         lambda depth, truth: affine_invariant(depth, truth.nan_to_num(2, 2), truth < 9),
         lambda depth, truth: affine_gradient_matching(depth, truth.nan_to_num(2, 2), truth < 9, 2),
         lambda depth, truth: gradient_matching(depth, truth, 2),
+        near_relief,
         lambda depth, truth: laplace_nll(depth, depth.log() / 5, truth),
         lambda depth, truth: gradient_distillation(depth, truth.nan_to_num(2, 2), truth < 9),
         lambda depth, truth: pixel_distillation(depth, truth.nan_to_num(2, 2), truth < 9),
@@ -286,6 +303,7 @@ def test_nothing_to_learn_from_is_zero_with_zero_gradient():
         affine_gradient_matching(depth, depth.detach(), truth < 0),
         silog(depth, truth),
         gradient_matching(depth, truth),
+        near_relief(depth, truth),
         laplace_nll(depth, depth * 0, truth),
         distillation(depth, depth.detach(), torch.zeros_like(depth, dtype=torch.bool)),
     ]

@@ -119,3 +119,17 @@ def test_level_ground_is_the_same_scene_without_its_hazards() -> None:
     )
     assert (uneven.label == crater).any() and not (level.label == crater).any()
     assert abs(level.body.position[2]) < 0.01 and abs(level.body.rotation[2, 0]) < 0.01
+
+
+def test_relief_makes_the_same_scene_steeper() -> None:
+    """Twice the height of its small relief is twice its slope, and nothing else of it."""
+    cell = 0.1
+    x = np.arange(-6.0, 6.0, cell)
+    columns, rows = (axis.ravel() for axis in np.meshgrid(x, x))
+    slopes = []
+    for relief in (1.0, 2.0):
+        moon = Moon(MoonConfig(3, size=96, level=True, relief=relief))
+        mesh = next(moon.frames(1)).renderer.mesh
+        height = mesh.height_at(columns, rows).reshape(len(x), len(x))
+        slopes.append(np.median(np.hypot(*np.gradient(height, cell))))
+    assert slopes[1] == pytest.approx(2 * slopes[0], rel=0.05)

@@ -62,6 +62,8 @@ def depth_terms(
         terms['silog'] = config.silog * losses.silog(depth, truth)
     if config.gradient:
         terms['gradient'] = config.gradient * losses.gradient_matching(depth, truth)
+    if config.near_relief:
+        terms['near_relief'] = config.near_relief * losses.near_relief(depth, truth)
     if config.laplace and log_scale is not None:
         log_scale = losses.upsample_to(log_scale, size)
         terms['laplace'] = config.laplace * losses.laplace_nll(depth, log_scale, truth)

@@ -53,6 +53,14 @@ def playback_rate(text: str) -> float:
     return rate
 
 
+def relief(text: str) -> float:
+    """Parse a factor of the small relief's height."""
+    factor = _number(text, 'a number')
+    if not 0 < factor < inf:
+        raise ArgumentTypeError(f'the relief {text} must be more than 0')
+    return factor
+
+
 def field_of_view(text: str) -> float:
     """Parse a horizontal field of view in degrees."""
     degrees = _number(text, 'a number of degrees')

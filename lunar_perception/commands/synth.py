@@ -60,6 +60,7 @@ def run(arguments: Namespace) -> None:
             course=course,
             richness=richness_in_set(arguments.seed, number),
             level=arguments.level,
+            relief=arguments.relief,
         )
         for number in range(1, arguments.scenes + 1)
     }
@@ -114,13 +115,15 @@ def _note_settings(arguments: Namespace) -> None:
         'frames': arguments.frames,
         'vary_camera': arguments.vary_camera,
         'level': arguments.level,
+        'relief': arguments.relief,
         'frame_interval': None if trajectory else arguments.frame_interval,
         'trajectory_sha256': sha256(trajectory.read_bytes()).hexdigest() if trajectory else None,
     }
     file = arguments.output / SETTINGS
     if arguments.resume and file.exists():
         try:
-            before = {'level': False} | json.loads(file.read_text())  # as it was when unknown
+            # What older versions did not know had one value.
+            before = {'level': False, 'relief': 1.0} | json.loads(file.read_text())
             other = [name for name, value in settings.items() if before[name] != value]
         except (ValueError, KeyError, TypeError):
             raise CommandError(f'{file} is damaged; name another folder') from None

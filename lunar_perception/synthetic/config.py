@@ -62,6 +62,8 @@ class MoonConfig:
             from `speed` and `frame_interval`.
         richness: how much of the rare classes it shows; None leaves it to chance.
         level: level ground without craters, on which every hazard but a rock is a false alarm.
+        relief: factor of the small relief's height; 1 is ground that a rover drives, where
+            hardly any slope but on craters and rocks is steep.
 
     """
 
@@ -73,9 +75,10 @@ class MoonConfig:
     course: Course | None = None
     richness: Richness | None = None
     level: bool = False
+    relief: float = 1.0
 
     def __post_init__(self) -> None:
         if self.size < 32:
             raise ValueError(f'image size {self.size} px is too small; 32 is the least')
-        if self.frame_interval <= 0 or self.speed <= 0:
-            raise ValueError('frame_interval and speed must be positive')
+        if self.frame_interval <= 0 or self.speed <= 0 or self.relief <= 0:
+            raise ValueError('frame_interval, speed and relief must be positive')

@@ -172,7 +172,7 @@ class Moon:
             3.5,
             outlook,
             config.richness,
-            relief_for(self.look.sun),
+            config.relief * relief_for(self.look.sun),
         )
         if config.level:
             terrain = terrain.levelled()
