@@ -41,6 +41,7 @@ from train.evaluation import fit_temperature
 from train.frames import load_frames
 from train.loop import fit, TrainingError
 from train.optim import AveragedModel, learning_rate_scale, make_optimizer
+from train.shipping import AverageCommand, ship_mean
 from train.unified import train_unified
 import yaml
 
@@ -424,6 +425,37 @@ def test_a_run_learns_and_another_goes_on_from_its_weights(scenes, tmp_path):
     )
     again = train_unified(further, scenes, tmp_path / 'second', model_config=TINY)
     assert again['miou'] == pytest.approx(metrics['miou'], abs=0.05)
+
+
+def test_the_mean_of_two_networks_ships(scenes, tmp_path):
+    """The mean of a network and itself is itself; of two it lies between them, calibrated anew."""
+    for name, seed in (('one', 1), ('two', 2)):
+        train_unified(replace(RUN, seed=seed), scenes, tmp_path / name, model_config=TINY)
+    config = tmp_path / 'run.yaml'
+    config.write_text('model: rover\nsteps: 1\nsize: 64\ndata: {cache_size: 64, batch_size: 2}\n')
+    one, two = (tmp_path / name / 'weights' for name in ('one', 'two'))
+
+    def mean(checkpoints, shares=(), output=tmp_path / 'mean'):
+        command = AverageCommand(
+            checkpoints=checkpoints, shares=shares, config=config, data=scenes, output=output
+        )
+        return ship_mean(command), load_file(output / 'weights' / 'model.safetensors')
+
+    first, second = (load_file(folder / 'model.safetensors') for folder in (one, two))
+    _, same = mean((one, one), output=tmp_path / 'same')
+    assert all(torch.equal(same[name], first[name]) for name in first)
+    metrics, between = mean((one, two), (0.25, 0.75))
+    name = 'segmentation_head.1.weight'
+    by_hand = 0.25 * first[name].float() + 0.75 * second[name].float()
+    assert not torch.allclose(first[name], second[name], atol=1e-3)
+    torch.testing.assert_close(between[name].float(), by_hand, atol=1e-3, rtol=1e-3)
+    assert metrics == json.loads((tmp_path / 'mean' / 'metrics.json').read_text())
+    assert UnifiedModel.from_pretrained(tmp_path / 'mean' / 'weights').config.temperature != 1
+
+    with pytest.raises(ValueError, match='one a checkpoint'):
+        mean((one, two), (0.5,), tmp_path / 'other')
+    with pytest.raises(ValueError, match='one a checkpoint'):
+        mean((one, two), (0.5, 0.6), tmp_path / 'other')
 
 
 def test_time_bounded_run_ends(scenes, tmp_path):

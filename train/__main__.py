@@ -185,6 +185,13 @@ def pictures(arguments: list[str]) -> None:
     draw_pictures(tyro.cli(PicturesCommand, prog='python -m train pictures', args=arguments))
 
 
+def average(arguments: list[str]) -> None:
+    """Run `python -m train average`."""
+    from train.shipping import AverageCommand, ship_mean
+
+    ship_mean(tyro.cli(AverageCommand, prog='python -m train average', args=arguments))
+
+
 COMMANDS = {
     'unified': unified,
     'baseline': baseline,
@@ -193,6 +200,7 @@ COMMANDS = {
     'terrain': terrain,
     'tables': tables,
     'pictures': pictures,
+    'average': average,
 }
 
 

@@ -22,7 +22,6 @@ from typing import Any, TYPE_CHECKING
 from lunar_perception.atomic import write_json
 from lunar_perception.models import UnifiedConfig, UnifiedModel
 from lunar_perception.models.checkpoint import assign_weights
-from lunar_perception.reference_rows import PositionPrior
 from lunar_perception.taxonomy import SKY
 import numpy as np
 import torch
@@ -32,19 +31,16 @@ from train.batches import Batch
 from train.config import LossConfig, TeacherConfig, TrainConfig
 from train.critic import adversarial, DepthCritic
 from train.distillation import distillation
-from train.evaluation import calibrate, evaluate, figures
-from train.label_balance import balanced_offsets
+from train.evaluation import evaluate, figures
 from train.loop import fit
 from train.losses import upsample_to
-from train.networks import build_network, CONFIGS, load_encoder, load_network
+from train.networks import build_network, CONFIGS, load_encoder
 from train.objective import class_weights, depth_terms, label_terms
 from train.setting import prepare, Setting
+from train.shipping import ship
 
 if TYPE_CHECKING:
     from train.teacher import Teacher
-
-PRIOR = 'position_prior.png'
-CALIBRATION_FRAMES = 200
 
 
 def train_unified(
@@ -58,9 +54,8 @@ def train_unified(
     """
     Train on the LuSNAR-layout data set at `data`; return the metrics on its held-out scenes.
 
-    `output` gets what `fit` writes, `config.json`, `weights/` (config.json and fp16
-    model.safetensors, calibrated, and the training labels' position prior), `metrics.json`, and
-    with a teacher `teacher.json`, which says its sign. `model_config` stands in for the
+    `output` gets what `fit` and `ship` write, `config.json` and, with a teacher, `teacher.json`,
+    which says its sign. `model_config` stands in for the
     configuration that `config.model` names. Raises what `prepare`, `Teacher.load`, `check_sign`
     and `fit` raise. Under torchrun only the first process writes, and the others return {}.
     """
@@ -102,24 +97,7 @@ def train_unified(
     if config.loss.adversarial:
         del averaged.critic
 
-    held_out = setting.held_out
-    if config.balance_labels:
-        offsets = balanced_offsets(held_out.thinned(CALIBRATION_FRAMES).predictions(averaged))
-        with torch.no_grad():
-            averaged.segmentation_head[-1].bias += offsets.to(device)
-    temperature, uncertainty_scale = calibrate(averaged, held_out.thinned(CALIBRATION_FRAMES))
-    network = replace(network, temperature=temperature, uncertainty_scale=uncertainty_scale)
-    shipped = build_network(config.model, network)
-    shipped.load_state_dict(averaged.state_dict())
-    shipped.save_pretrained(output / 'weights', half=True)
-    # Places mean something only through one camera: the canonical one's, where there are frames.
-    frames, train = setting.frames, setting.train
-    usual = train[np.isclose(frames.focal[train], network.canonical_focal, rtol=1e-3)]
-    prior = PositionPrior.fit(frames.label[i] for i in (usual if len(usual) else train))
-    prior.save(output / 'weights' / PRIOR)
-    metrics = evaluate(load_network(config.model, output / 'weights').to(device), held_out)
-    write_json(output / 'metrics.json', metrics)
-    return metrics
+    return ship(averaged, config, network, setting, output)
 
 
 def _load_teacher(
