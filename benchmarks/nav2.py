@@ -30,14 +30,17 @@ of the camera along the ground and inside its horizontal field of view:
   them), those with a lethal cell within the tolerance. Of this frame: what a frame sees is
   cleared and marked anew.
 - recall_seen_whole: the same of those hazardous cells whose hazard is not partly hidden: what
-  rises, and slopes of whose 5 × 5 cells each is hit by a pixel. What a plane through all of them
-  is like can not be told from some of them, as at a crest or behind a ridge.
+  rises, and slopes of whose square's cells each is hit by a pixel. What a plane through all of
+  them is like can not be told from some of them, as at a crest or behind a ridge.
 - recall_raised: the same of what rises more than 0.2 m, without slopes.
 - precision: of the lethal cells, those with a hazardous cell within the tolerance, seen or not.
 - precision_of_named: the same, where a cell that shows a labelled rock or crater is right as
   well. Hazards by class mark these even where they are lower and flatter than the limits.
 - false_per_m2: lethal cells without (a hazardous or, for sources with class, named one) within
   the tolerance, over the area of ground in view.
+
+Slopes are taken over squares of `--slope-window` metres, by the node and for the truth alike. The
+node's own is 1.1 m, about the footprint of config/nav2 (1.4 × 1.0 m).
 
 The tolerance is one cell (diagonals included) for true depth. For the network it is the larger of
 two cells and 8 % of the range; its figures at one cell are given too.
@@ -52,7 +55,7 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
-from benchmarks.nav2_truth import CELL_M, ground_truth, GroundTruth, STANCE_CELLS
+from benchmarks.nav2_truth import CELL_M, cells_across, ground_truth, GroundTruth
 from benchmarks.record import write_record
 import cv2
 from lunar_perception.commands.synth import scene_seed
@@ -139,6 +142,12 @@ def main() -> None:
         default=UnifiedParameters.min_hazard_confidence,
         help='the parameter of the node (%(default)s)',
     )
+    parser.add_argument(
+        '--slope-window',
+        type=float,
+        default=UnifiedParameters.slope_window,
+        help='the parameter of the node, and the same for the truth (%(default)s)',
+    )
     parser.add_argument('--output', type=Path, help='where the figures go, as JSON')
     parser.add_argument('--table', type=Path, help='print these figures, and measure nothing')
     arguments = parser.parse_args()
@@ -151,6 +160,7 @@ def main() -> None:
     settings = UnifiedParameters(
         cloud_stride=max(1, round(arguments.size / 256)),
         min_hazard_confidence=arguments.min_hazard_confidence,
+        slope_window=arguments.slope_window,
     )
     tallies: dict[tuple[str, str, str], Tally] = defaultdict(Tally)
     for number in range(1, arguments.scenes + 1):
@@ -168,6 +178,7 @@ def main() -> None:
             'hazard_classes': list(settings.hazard_classes),
             'min_hazard_confidence': settings.min_hazard_confidence,
             'min_hazard_points': settings.min_hazard_points,
+            'slope_window': settings.slope_window,
             **{
                 f'{origin}, {sources}, {tolerance}': tally.results(sources != 'geometry')
                 for (origin, sources, tolerance), tally in tallies.items()
@@ -215,7 +226,7 @@ def drive(
     moon, truth, tile = Moon(config), None, None
     for frame in tqdm(moon.frames(frames), total=frames, desc=f'scene {config.seed}'):
         if truth is None or frame.renderer is not tile:
-            tile, truth = frame.renderer, ground_truth(frame.renderer)
+            tile, truth = frame.renderer, ground_truth(frame.renderer, settings.slope_window)
         eye = frame.body.then(camera_pose(moon.mount))
         exact = SimpleNamespace(
             label=frame.label,
@@ -232,7 +243,7 @@ def drive(
                 for tolerance, limits in TOLERANCES.items():
                     if origin == 'network' or tolerance == 'one cell':
                         tally = tallies[origin, sources, tolerance]
-                        _count(tally, costmap, truth, eye, frame, settings.cloud_stride, limits)
+                        _count(tally, costmap, truth, eye, frame, settings, limits)
 
 
 def _seen(costmap: ReferenceCostmap, frame: MoonFrame, eye: Pose, stride: int) -> np.ndarray:
@@ -269,7 +280,7 @@ def _count(
     truth: GroundTruth,
     eye: Pose,
     frame: MoonFrame,
-    stride: int,
+    settings: UnifiedParameters,
     limits: tuple[float, float],
 ) -> None:
     # Both on the costmap's cells.
@@ -290,9 +301,9 @@ def _count(
     in_view = known & (np.abs(bearing) < half)
     lethal = (costmap.cost == LETHAL) & in_view
     tolerance = np.maximum(limits[0], limits[1] * distance / CELL_M)
-    hazardous = hazard & _seen(costmap, frame, eye, stride) & in_view
-    stance = np.ones((STANCE_CELLS, STANCE_CELLS), np.uint8)
-    whole = cv2.erode(_seen(costmap, frame, eye, 1).astype(np.uint8), stance) > 0
+    hazardous = hazard & _seen(costmap, frame, eye, settings.cloud_stride) & in_view
+    square = np.ones((cells_across(settings.slope_window),) * 2, np.uint8)
+    whole = cv2.erode(_seen(costmap, frame, eye, 1).astype(np.uint8), square) > 0
     whole = hazardous & (whole | raised)
     found = _cells_to(lethal) <= tolerance
     tally.add(

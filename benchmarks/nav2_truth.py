@@ -29,9 +29,6 @@ REACH_M = 14.0
 
 MAX_HEIGHT_M, MAX_SLOPE_DEG = 0.2, 20.0
 
-STANCE_CELLS = 5
-"""Side of the square of ground over which slope is taken, about a rover's wheel and its play."""
-
 RAYS = 4
 """Vertical rays a cell and axis that find the tops of rocks."""
 
@@ -44,8 +41,8 @@ class GroundTruth:
     Fields:
         origin: (2,) metres in the world, the outer corner of cell (0, 0).
         hazard: bool: something stands on the cell that rises more than 0.2 m above the bare ground
-            below it, or the least-squares plane through the bare ground's heights at the 5 × 5
-            cell centres around it is steeper than 20°.
+            below it, or the least-squares plane through the bare ground's heights at the cell
+            centres of the square around it is steeper than 20°.
         raised: bool: the former of the two.
         named: bool: the cell shows a surface labelled rock or crater, however low and flat. A
             labelled rock can be 0.18 m wide, and a crater's floor is level.
@@ -62,11 +59,18 @@ class GroundTruth:
         return np.floor((places[:, :2] - self.origin) / CELL_M + 1e-6).astype(int)
 
 
-def ground_truth(ground: Renderer) -> GroundTruth:
+def cells_across(side: float) -> int:
+    """Return the cells, an odd number, across a square of `side` metres."""
+    return 2 * round((side / CELL_M - 1) / 2) + 1
+
+
+def ground_truth(ground: Renderer, slope_window: float) -> GroundTruth:
     """
     Judge the generated ground itself, not any view of it.
 
-    Heights of bare ground are the mesh's. Rocks are found by rays straight down.
+    Heights of bare ground are the mesh's. Rocks are found by rays straight down. Slopes are taken
+    over squares of `slope_window` metres: what tilts is a whole rover, and a short slope that
+    rises less than 0.2 m tilts none.
     """
     first = np.floor((np.array(ground.centre) - REACH_M) / CELL_M)
     count = round(2 * REACH_M / CELL_M)
@@ -81,16 +85,17 @@ def ground_truth(ground: Renderer) -> GroundTruth:
     named = np.isin(label, LUNAR_TERRAIN.ids_of(['rock', 'crater'])).reshape(blocks)
     centres = (np.arange(count) + 0.5) * CELL_M
     x, y = (axis.ravel() for axis in np.meshgrid(origin[0] + centres, origin[1] + centres))
-    slope = _slope_deg(ground.mesh.height_at(x, y).reshape(count, count))
+    height = ground.mesh.height_at(x, y).reshape(count, count)
+    slope = _slope_deg(height, cells_across(slope_window))
     raised = rise > MAX_HEIGHT_M
     hazard = raised | (slope > MAX_SLOPE_DEG)
     return GroundTruth(origin, hazard, raised, named.any(axis=(1, 3)))
 
 
-def _slope_deg(height: np.ndarray) -> np.ndarray:
-    """Return the slope of least-squares planes over STANCE_CELLS², degrees."""
-    offset = (np.arange(STANCE_CELLS) - STANCE_CELLS // 2) * CELL_M
-    kernel = np.tile(offset, (STANCE_CELLS, 1)) / (STANCE_CELLS * (offset**2).sum())
+def _slope_deg(height: np.ndarray, side: int) -> np.ndarray:
+    """Return the slope of least-squares planes over side × side cells, degrees."""
+    offset = (np.arange(side) - side // 2) * CELL_M
+    kernel = np.tile(offset, (side, 1)) / (side * (offset**2).sum())
     dx, dy = (cv2.filter2D(height, cv2.CV_64F, k) for k in (kernel, kernel.T))
     slope: np.ndarray = np.degrees(np.arctan(np.hypot(dx, dy)))
     return slope

@@ -16,9 +16,10 @@
 What the ground's shape says of driving over it: slope, steps and cost, from points alone.
 
 The points of one image are gathered into cells of a level grid (z against gravity), as in
-elevation mapping, and planes are fitted to windows of constant metric size around each cell. So
-a slope is what a rover would stand on, however many pixels see it, and one pixel's noise
-does not tilt it.
+elevation mapping, and planes are fitted to windows of the rover's size around each cell, as in
+GESTALT (Goldberg, Maimone and Matthies, IEEE Aerospace 2002). So a slope is how a rover would
+stand there, however many pixels see it, and neither one pixel's noise nor a bump that is lower
+than a step tilts it.
 """
 
 from dataclasses import dataclass
@@ -29,8 +30,11 @@ import numpy as np
 CELL_M = 0.1
 """Side of a cell, metres."""
 
-WINDOWS_M = (0.5, 1.1)
-"""Sides of the windows: a rover's stance, and what stands in where too few points fall into it."""
+STEP_WINDOW_M = 0.5
+"""Side of the window whose lowest point a step is counted from."""
+
+SUBSTITUTE_M = 1.1
+"""Side of the window that stands in where too few points fall into a smaller one."""
 
 REACH_M = 20.0
 """Horizontal distance from the camera beyond which nothing is judged, metres."""
@@ -46,10 +50,20 @@ UNKNOWN, LETHAL = 255, 100
 
 @dataclass(frozen=True)
 class Limits:
-    """What the rover can do: slopes below degrees, steps below metres."""
+    """
+    What the rover can do.
+
+    Fields:
+        max_slope_deg: the steepest slope it stands on, degrees.
+        max_step: the highest step it climbs, metres.
+        slope_window: side of the square of ground that a slope is taken over, metres: about its
+            footprint's, length and width averaged.
+
+    """
 
     max_slope_deg: float = 20.0
     max_step: float = 0.2
+    slope_window: float = 1.1
 
 
 @dataclass(frozen=True)
@@ -122,7 +136,8 @@ def assess(points: np.ndarray, down: np.ndarray, limits: Limits) -> Traversabili
         grid = _Grid(x, y, z)
         rise = grid.rise()
         step[known] = rise.ravel()[grid.cell]
-        slope[known] = grid.slope_deg(rise <= limits.max_step).ravel()[grid.cell]
+        ground = rise <= limits.max_step
+        slope[known] = grid.slope_deg(ground, limits.slope_window).ravel()[grid.cell]
         np.fmax(step, _drop(level, limits), out=step, where=known)
     return Traversability(slope, step, _cost(slope, step, limits))
 
@@ -178,19 +193,20 @@ class _Grid:
 
     def rise(self) -> np.ndarray:
         """Return how far each cell's top stands above the lowest point in the window around it."""
-        window = np.ones((_cells(WINDOWS_M[0]),) * 2, np.uint8)
+        window = np.ones((_cells(STEP_WINDOW_M),) * 2, np.uint8)
         nearby = cv2.erode(self._low, window, borderType=cv2.BORDER_CONSTANT, borderValue=np.inf)
         return np.where(self._filled, self._top - nearby, np.nan)
 
-    def slope_deg(self, ground: np.ndarray) -> np.ndarray:
+    def slope_deg(self, ground: np.ndarray, window: float) -> np.ndarray:
         """
         Return the slope of the plane through the cells that are ground around each one.
 
-        `ground` is true where nothing stands on it: a rock's foot is not a slope.
+        `ground` is true where nothing stands on it: a rock's foot is not a slope. `window` is the
+        side, in metres, of the square that counts.
         """
         weight = (self._filled & ground).astype(np.float64)
         slope = np.full(weight.shape, np.nan)
-        for side in WINDOWS_M:
+        for side in sorted({window, max(window, SUBSTITUTE_M)}):
             slope = np.where(np.isnan(slope), self._plane(weight, _cells(side)), slope)
         return slope
 

@@ -76,7 +76,7 @@ def test_flat_ground_is_free_as_far_as_it_is_known() -> None:
 def test_a_slope_is_measured_and_lethal_above_the_limit(slope_deg: float, across: bool) -> None:
     result, world = judged(ramp(slope_deg, across))
     x, y = world[..., 0], world[..., 1]
-    # Inside the ramp, off its foot by half of the wider window.
+    # Inside the ramp, off its foot by half of the window.
     inside = (y > 1.1) & (x < 8) if across else (x > 3.1) & (x < 8)
     inside &= result.cost != UNKNOWN  # a cell at the picture's very edge may have no neighbours
     assert inside.sum() > 500
@@ -86,11 +86,24 @@ def test_a_slope_is_measured_and_lethal_above_the_limit(slope_deg: float, across
     assert (result.cost[plain] == 0).all()
 
 
+def test_a_bump_that_the_rover_straddles_is_no_slope() -> None:
+    """Ripples 0.12 m high slope by 25° for a part of their 0.8 m, and tilt nothing longer."""
+
+    def ripples(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return 0.06 * np.sin(2 * np.pi * y / 0.8) + 0 * x
+
+    for slope_window, steep in ((0.3, True), (1.1, False)):
+        result, world = judged(ripples, Limits(slope_window=slope_window))
+        near = world[..., 0] < 4
+        assert np.nanmax(result.step[near]) < 0.2
+        assert (result.cost[near] == LETHAL).any() == steep
+
+
 def test_cost_grows_with_slope_up_to_the_limit() -> None:
     costs = []
     for slope_deg in (5.0, 10.0, 19.9):
         result, world = judged(ramp(slope_deg, across=True))
-        inside = (world[..., 1] > 0.8) & (world[..., 0] < 4)
+        inside = (world[..., 1] > 1.1) & (world[..., 0] < 4)
         costs.append(int(np.median(result.cost[inside])))
     np.testing.assert_allclose(costs, [25, 50, 99], atol=1)
 

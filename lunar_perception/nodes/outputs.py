@@ -187,7 +187,8 @@ class FrameOutputs:
         # The ground is judged by enough of its points, however few the cloud takes.
         finer = (n for n in range(stride, 1, -1) if stride % n == 0)
         step = next((n for n in finer if width >= n * GEOMETRY_WIDTH), 1)
-        limits = Limits(self._parameters.max_slope_deg, self._parameters.max_step)
+        parameters = self._parameters
+        limits = Limits(parameters.max_slope_deg, parameters.max_step, parameters.slope_window)
         places = self._known_camera.back_project(self._depth, step)
         sigma = self._prediction.uncertainty
         if sigma is not None:

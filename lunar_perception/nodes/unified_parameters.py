@@ -83,6 +83,13 @@ class UnifiedParameters(PerceptionParameters):
     max_step: float = ros_parameter(
         0.2, 'Highest step that the rover can climb, in metres.', least=0.01, most=10.0
     )
+    slope_window: float = ros_parameter(
+        1.1,
+        'Side in metres of the square of ground that a slope is taken over: that of the '
+        "rover's footprint, length and width averaged.",
+        least=0.3,
+        most=10.0,
+    )
     gravity_frame: str = ros_parameter(
         '',
         'A TF frame whose z axis points up, such as odom, map or base_link; needs tf2_ros. Empty: '
