@@ -106,10 +106,9 @@ def ship_mean(command: AverageCommand) -> dict[str, Any]:
     config = load_config(TrainConfig, command.config)
     models = [load_network(config.model, folder) for folder in names]
     mean = averaged(models, shares)
-    network = replace(mean.config, temperature=1.0, uncertainty_scale=1.0)
-    size = config.size or network.input_size
+    size = config.size or mean.config.input_size
     setting = prepare(config, command.data, command.output, size, resume=False)
-    metrics = ship(mean.to(setting.device), config, network, setting, command.output)
+    metrics = ship(mean.to(setting.device), config, mean.config, setting, command.output)
     print(json.dumps(metrics, indent=2))
     return metrics
 
@@ -121,19 +120,17 @@ def averaged(models: list[UnifiedModel], shares: tuple[float, ...]) -> UnifiedMo
     Counts, such as BatchNorm's of batches, stay the first one's. Raises ValueError when the
     networks are not of one shape.
     """
-    first, *others = models
-    shape = replace(first.config, temperature=1.0, uncertainty_scale=1.0)
-    for other in others:
-        if replace(other.config, temperature=1.0, uncertainty_scale=1.0) != shape:
-            raise ValueError('the checkpoints are not of one shape of network')
+    first = models[0]
+    shapes = [replace(m.config, temperature=1.0, uncertainty_scale=1.0) for m in models]
+    if any(shape != shapes[0] for shape in shapes):
+        raise ValueError('the checkpoints are not of one shape of network')
     states = [model.state_dict() for model in models]
 
     def mean(name: str, value: Tensor) -> Tensor:
         if not value.is_floating_point():
             return value
-        return torch.stack([s * state[name] for s, state in zip(shares, states, strict=True)]).sum(
-            0
-        )
+        parts = [s * state[name] for s, state in zip(shares, states, strict=True)]
+        return torch.stack(parts).sum(0)
 
     first.load_state_dict({name: mean(name, value) for name, value in states[0].items()})
     return first
