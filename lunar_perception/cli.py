@@ -95,6 +95,11 @@ def parser() -> ArgumentParser:
         metavar='F',
         help='factor of the height of small relief; above 1, slopes are steep (%(default)s)',
     )
+    synth.add_argument(
+        '--boulder',
+        action='store_true',
+        help='a boulder close ahead of where the drive ends, and the sun on any side',
+    )
     drive = synth.add_mutually_exclusive_group()
     drive.add_argument(
         '--frame-interval',

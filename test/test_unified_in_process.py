@@ -40,9 +40,10 @@ from lifecycle_msgs.msg import Transition
 from lunar_perception.nodes import network, perception_node
 from lunar_perception.nodes.diagnostics import resident_memory
 import pytest
+import rclpy
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -305,6 +306,19 @@ def test_peers_with_another_qos_are_named(ros: InProcess) -> None:
     assert 'no messages reach subscriber /perception/peer' in values['message']
     assert 'durability' in values['message'] or 'transient' in values['message']
     ros.peer.destroy_subscription(subscription)
+    ros.status(lambda status, values: not values['qos_mismatches'])
+
+
+def test_peers_with_another_type_are_named(ros: InProcess) -> None:
+    context = rclpy.Context()  # of its own: one participant can't have two types on a topic
+    rclpy.init(context=context)
+    stranger = rclpy.create_node('stranger', context=context)
+    stranger.create_publisher(CompressedImage, '/perception/image', 1)
+    values = ros.status(lambda status, _: '/stranger' in status.message)
+    assert 'no messages come from publisher /stranger' in values['message']
+    assert 'whose type is sensor_msgs/msg/CompressedImage' in values['message']
+    stranger.destroy_node()
+    context.try_shutdown()
     ros.status(lambda status, values: not values['qos_mismatches'])
 
 

@@ -61,6 +61,7 @@ def run(arguments: Namespace) -> None:
             richness=richness_in_set(arguments.seed, number),
             level=arguments.level,
             relief=arguments.relief,
+            boulder=arguments.boulder,
         )
         for number in range(1, arguments.scenes + 1)
     }
@@ -116,6 +117,7 @@ def _note_settings(arguments: Namespace) -> None:
         'vary_camera': arguments.vary_camera,
         'level': arguments.level,
         'relief': arguments.relief,
+        'boulder': arguments.boulder,
         'frame_interval': None if trajectory else arguments.frame_interval,
         'trajectory_sha256': sha256(trajectory.read_bytes()).hexdigest() if trajectory else None,
     }
@@ -123,7 +125,7 @@ def _note_settings(arguments: Namespace) -> None:
     if arguments.resume and file.exists():
         try:
             # What older versions did not know had one value.
-            before = {'level': False, 'relief': 1.0} | json.loads(file.read_text())
+            before = {'level': False, 'relief': 1.0, 'boulder': False} | json.loads(file.read_text())
             other = [name for name, value in settings.items() if before[name] != value]
         except (ValueError, KeyError, TypeError):
             raise CommandError(f'{file} is damaged; name another folder') from None

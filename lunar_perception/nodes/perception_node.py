@@ -44,6 +44,8 @@ from lunar_perception.nodes.parameters import NodeParameters, Parameters
 from lunar_perception.nodes.qos import (
     input_qos,
     latched_qos,
+    NO_PUBLISHER_EVENTS,
+    NO_SUBSCRIPTION_EVENTS,
     output_qos,
     qos_overrides,
     QosWatch,
@@ -107,7 +109,9 @@ class PerceptionNode(LifecycleNode, Generic[Parameters, Network, Frame]):
         self._outputs: dict[str, LifecyclePublisher] = {}
         self._label_infos: list[LifecyclePublisher] = []
         self._inputs: list[Subscription] = []
-        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._diagnostics = self.create_publisher(
+            DiagnosticArray, '/diagnostics', 10, event_callbacks=NO_PUBLISHER_EVENTS
+        )
         # On the steady clock: with use_sim_time and no /clock, diagnostics still come.
         self.create_timer(
             DIAGNOSTICS_PERIOD_S,
@@ -214,7 +218,7 @@ class PerceptionNode(LifecycleNode, Generic[Parameters, Network, Frame]):
                     message_type,
                     topic,
                     output_qos(lossless),
-                    event_callbacks=self._qos_watch.publisher_events(topic),
+                    event_callbacks=NO_PUBLISHER_EVENTS,
                     qos_overriding_options=qos_overrides(lossless),
                 )
         if LabelInfo is None:
@@ -225,7 +229,7 @@ class PerceptionNode(LifecycleNode, Generic[Parameters, Network, Frame]):
                     LabelInfo,
                     topic,
                     latched_qos(),
-                    event_callbacks=self._qos_watch.publisher_events(topic),
+                    event_callbacks=NO_PUBLISHER_EVENTS,
                 )
                 for topic in self.label_info_topics
             ]
@@ -264,7 +268,7 @@ class PerceptionNode(LifecycleNode, Generic[Parameters, Network, Frame]):
                 topic,
                 callback,
                 input_qos(lossless),
-                event_callbacks=self._qos_watch.subscription_events(topic),
+                event_callbacks=NO_SUBSCRIPTION_EVENTS,
                 qos_overriding_options=qos_overrides(lossless),
             )
         )
@@ -330,7 +334,7 @@ class PerceptionNode(LifecycleNode, Generic[Parameters, Network, Frame]):
     def _publish_diagnostics(self) -> None:
         if not self.context.ok():
             return
-        self._qos_watch.check()
+        self._qos_watch.check([*self._outputs.values(), *self._label_infos], self._inputs)
         _, state = self._state_machine.current_state
         statistics = self._worker.statistics()
         status = diagnostic_status(

@@ -14,26 +14,30 @@
 
 """Quality of service: the profiles in use, and peers whose own does not fit them."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterable
 
 from lunar_perception.nodes.diagnostics import ERROR, Problems
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import (
     DurabilityPolicy,
     HistoryPolicy,
     qos_check_compatible,
-    qos_policy_name_from_kind,
     QoSCompatibility,
     QoSPolicyKind,
     QoSProfile,
     ReliabilityPolicy,
 )
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 LOSSLESS_DEPTH = 100
+
+NO_PUBLISHER_EVENTS = PublisherEventCallbacks(use_default_callbacks=False)
+NO_SUBSCRIPTION_EVENTS = SubscriptionEventCallbacks(use_default_callbacks=False)
+"""Events are not waited for: by default there are two to each topic."""
 
 
 def input_qos(lossless: bool) -> QoSProfile:
@@ -82,62 +86,52 @@ def qos_overrides(lossless: bool) -> QoSOverridingOptions | None:
 
 class QosWatch:
     """
-    Reports each topic on which a peer's QoS does not fit the node's, naming the peer.
+    Reports each topic on which a peer's QoS or type does not fit the node's, naming the peer.
 
-    The middleware tells of such a peer when it appears; `check` keeps the report current.
+    It looks when `check` is called: at the peers of a topic of which the graph knows more than the
+    middleware connected. The middleware's own events would tell at once, but in Python an executor
+    waits for each of them anew at every wake-up, which took more time than all else that a node
+    does about a frame; see `NO_PUBLISHER_EVENTS`.
     """
 
     def __init__(self, node: Node, problems: Problems) -> None:
         self._node = node
         self._problems = problems
-        self._mismatches: dict[str, Callable[[str], list[str]]] = {}
-
-    def publisher_events(self, topic: str) -> PublisherEventCallbacks:
-        """Return the event callbacks for the node's publisher on `topic`."""
-        return PublisherEventCallbacks(incompatible_qos=self._on_event(topic, self._subscribers))
-
-    def subscription_events(self, topic: str) -> SubscriptionEventCallbacks:
-        """Return the event callbacks for the node's subscription to `topic`."""
-        return SubscriptionEventCallbacks(incompatible_qos=self._on_event(topic, self._publishers))
+        self._mismatches: dict[str, list[str]] = {}
 
     @property
     def topics(self) -> list[str]:
-        """Topics with a mismatch."""
+        """Topics with a mismatch, as of the last check."""
         return sorted(self._mismatches)
 
-    def check(self) -> None:
-        """Look again at the topics with a mismatch; report or resolve each."""
-        for topic, peers_of in list(self._mismatches.items()):
-            peers = peers_of(topic)
-            if peers:
-                self._report(topic, peers)
-            else:
-                del self._mismatches[topic]
-                self._problems.resolve(f'QoS of {topic}')
-
-    def _on_event(self, topic: str, peers_of: Callable[[str], list[str]]) -> Callable[[Any], None]:
-        resolved = self._node.resolve_topic_name(topic)
-
-        def on_event(event: Any) -> None:
-            policy = qos_policy_name_from_kind(event.last_policy_kind).lower()
-            self._mismatches[resolved] = peers_of
-            # The graph may not know the peer yet; `check` names it later.
-            self._report(resolved, peers_of(resolved) or [f'the {policy} of a peer does not fit'])
-
-        return on_event
-
-    def _report(self, topic: str, peers: list[str]) -> None:
-        self._problems.report(f'QoS of {topic}', ERROR, f'{topic}: {"; ".join(peers)}')
+    def check(
+        self, publishers: Iterable[Publisher], subscriptions: Iterable[Subscription]
+    ) -> None:
+        """Look at the peers of the node's publishers and subscriptions; report or resolve each."""
+        found = {}
+        for publisher in publishers:
+            topic = publisher.topic_name
+            if self._node.count_subscribers(topic) > publisher.get_subscription_count():
+                found[topic] = self._subscribers(topic)
+        for subscription in subscriptions:
+            topic = subscription.topic_name
+            if self._node.count_publishers(topic) > subscription.get_publisher_count():
+                found[topic] = self._publishers(topic)
+        before, self._mismatches = self._mismatches, {t: p for t, p in found.items() if p}
+        for topic in before.keys() - self._mismatches:
+            self._problems.resolve(f'QoS of {topic}')
+        for topic, peers in self._mismatches.items():
+            self._problems.report(f'QoS of {topic}', ERROR, f'{topic}: {"; ".join(peers)}')
 
     def _publishers(self, topic: str) -> list[str]:
         """Describe publishers from which our subscription gets nothing."""
         publishers = self._node.get_publishers_info_by_topic(topic)
         ours = [s for s in self._node.get_subscriptions_info_by_topic(topic) if self._is_ours(s)]
         return [
-            f'no messages come from publisher {_name(publisher)}, whose QoS does not fit: {why}'
+            f'no messages come from publisher {_name(publisher)}, {why}'
             for subscription in ours
             for publisher in publishers
-            if (why := _mismatch(publisher, subscription))
+            if (why := _mismatch(publisher, subscription, peer=publisher))
         ]
 
     def _subscribers(self, topic: str) -> list[str]:
@@ -145,10 +139,10 @@ class QosWatch:
         subscriptions = self._node.get_subscriptions_info_by_topic(topic)
         ours = [p for p in self._node.get_publishers_info_by_topic(topic) if self._is_ours(p)]
         return [
-            f'no messages reach subscriber {_name(subscription)}, whose QoS does not fit: {why}'
+            f'no messages reach subscriber {_name(subscription)}, {why}'
             for publisher in ours
             for subscription in subscriptions
-            if (why := _mismatch(publisher, subscription))
+            if (why := _mismatch(publisher, subscription, peer=subscription))
         ]
 
     def _is_ours(self, endpoint: TopicEndpointInfo) -> bool:
@@ -159,8 +153,13 @@ def _name(endpoint: TopicEndpointInfo) -> str:
     return f'{endpoint.node_namespace.rstrip("/")}/{endpoint.node_name}'
 
 
-def _mismatch(publisher: TopicEndpointInfo, subscription: TopicEndpointInfo) -> str | None:
+def _mismatch(
+    publisher: TopicEndpointInfo, subscription: TopicEndpointInfo, peer: TopicEndpointInfo
+) -> str | None:
+    """Return what of `peer`, one of the two, does not fit the other; None when all does."""
+    if publisher.topic_type != subscription.topic_type:
+        return f'whose type is {peer.topic_type}'
     compatibility, reason = qos_check_compatible(publisher.qos_profile, subscription.qos_profile)
     if compatibility != QoSCompatibility.ERROR:
         return None
-    return str(reason).removeprefix('ERROR: ').rstrip('; ').lower()
+    return f'whose QoS does not fit: {str(reason).removeprefix("ERROR: ").rstrip("; ").lower()}'

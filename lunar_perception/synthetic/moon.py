@@ -15,6 +15,7 @@
 """A generated Moon: a landscape, a rover that drives over it, and what its cameras see."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property, lru_cache, partial
 
 from lunar_perception.camera import PinholeCamera
@@ -27,6 +28,7 @@ from lunar_perception.synthetic.photometry import draw_look, relief_for
 from lunar_perception.synthetic.renderer import Renderer, View
 from lunar_perception.synthetic.richness import choose
 from lunar_perception.synthetic.rocks import (
+    draw_boulder,
     draw_rock_field,
     LABEL_DIAMETER,
     rock_clusters,
@@ -121,7 +123,7 @@ class Moon:
         streams = [np.random.default_rng((config.seed, k)) for k in range(3)]
         self.mount = config.mount or draw_mount(streams[0])
         self.camera = camera_of(self.mount, config.size)
-        self.look = draw_look(streams[1])
+        self.look = draw_look(streams[1], sun_anywhere=config.boulder)
         self._silhouette = draw_silhouette(streams[2], self.mount, self.look.sun)
         self._landscape = lru_cache(maxsize=1)(self._draw_landscape)
 
@@ -187,6 +189,11 @@ class Moon:
             rock_view,
             config.richness.rocks if config.richness else None,
         )
+        if config.boulder:
+            boulder = draw_boulder(
+                np.random.default_rng((config.seed, 6)), outlook.eyes[-1], outlook.half_width
+            )
+            rock_field = replace(rock_field, boulders=boulder)
         return terrain, rock_field, Drive(course, terrain.ground_at)
 
     def _tile(

@@ -58,11 +58,13 @@ class Look:
     glare: float
 
 
-def draw_look(rng: np.random.Generator) -> Look:
+def draw_look(rng: np.random.Generator, sun_anywhere: bool = False) -> Look:
     """Draw the light and the camera's response of one scene."""
     elevation = np.radians(np.exp(rng.uniform(np.log(10), np.log(48))))
     # Mostly behind the rover, as in LuSNAR's frames, where its shadow lies ahead of it.
     azimuth = np.pi + rng.normal(0, np.radians(55))
+    if sun_anywhere:
+        azimuth = rng.uniform(-np.pi, np.pi)
     black = 22.0 if rng.random() < 0.6 else float(rng.uniform(0, 30))
     contrast = float(rng.uniform(1.3, 1.75))
     grey = (rng.uniform(100, 165) - black) / (WHITE - black)

@@ -15,7 +15,7 @@
 """Rocks and pebbles: how many, how large, what shape, and their mesh."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 from lunar_perception.synthetic.noise import FractalNoise
@@ -31,6 +31,13 @@ LARGEST = 3.5
 CELL = 16.0
 REACH = 260.0
 """Metres out to which rocks stand; beyond, the labelled ones are too small to see."""
+
+BOULDER = (0.8, LARGEST)
+BOULDER_GAP = (1.5, 6.0)
+"""Smallest and largest boulder that is put ahead of a camera, and the gap before it, metres."""
+
+ROW = 7
+"""Numbers that make a rock: x, y, diameter, and four random ones."""
 
 SHAPES = 12
 
@@ -49,6 +56,7 @@ class RockField:
             diameter^-2 (Golombek and Rapp 1997, doi:10.1029/96JE03319, at these sizes).
         pebble_abundance: the same for pebbles, which obey their own abundance.
         clustering: a noise; rocks gather where it is high. shift: x, y metres of its origin.
+        boulders: rows (N, 7) as `Rocks` has them, of what lies there beside the law.
 
     """
 
@@ -57,6 +65,7 @@ class RockField:
     pebble_abundance: float
     clustering: FractalNoise
     shift: tuple[float, float]
+    boulders: np.ndarray = field(default_factory=lambda: np.zeros((0, ROW)))
 
     def around(self, centre: tuple[float, float], smallest_angle: float) -> 'Rocks':
         """
@@ -66,7 +75,8 @@ class RockField:
         centre.
         """
         cells = _cells_around(np.array([centre]), REACH)
-        rocks = np.concatenate([self._cell(cx, cy, max(d - 24.0, 3.0)) for cx, cy, d in cells])
+        drawn = [self._cell(cx, cy, max(d - 24.0, 3.0)) for cx, cy, d in cells]
+        rocks = np.concatenate([*drawn, self.boulders])
         distance = np.hypot(rocks[:, 0] - centre[0], rocks[:, 1] - centre[1])
         # What a rover a few metres off the centre would still see.
         return Rocks(rocks[rocks[:, 2] > smallest_angle * np.clip(distance - 6.0, 0, None)])
@@ -164,6 +174,15 @@ def draw_rock_field(rng: np.random.Generator, clustering: FractalNoise) -> RockF
         clustering=clustering,
         shift=(float(rng.uniform(0, clustering.period)), float(rng.uniform(0, clustering.period))),
     )
+
+
+def draw_boulder(rng: np.random.Generator, eye: np.ndarray, half_width: float) -> np.ndarray:
+    """Draw a boulder (1, 7) in sight of `eye` (x, y, heading), `half_width` radians to a side."""
+    diameter = rng.uniform(*BOULDER)
+    distance = diameter / 2 + rng.uniform(*BOULDER_GAP)
+    bearing = eye[2] + 0.8 * half_width * rng.uniform(-1, 1)
+    place = eye[:2] + distance * np.array([np.cos(bearing), np.sin(bearing)])
+    return np.array([[*place, diameter, *rng.random(ROW - 3)]])
 
 
 def rock_clusters(seed: int) -> FractalNoise:
