@@ -133,3 +133,17 @@ def test_relief_makes_the_same_scene_steeper() -> None:
         height = mesh.height_at(columns, rows).reshape(len(x), len(x))
         slopes.append(np.median(np.hypot(*np.gradient(height, cell))))
     assert slopes[1] == pytest.approx(2 * slopes[0], rel=0.05)
+
+
+def test_a_boulder_lies_close_ahead_of_where_the_drive_ends() -> None:
+    """In sight of most last frames (an edge or a mountain's foot may hide it), large and near."""
+    rock = LUNAR_TERRAIN.id_of('rock')
+    widths, suns = [], []
+    for seed in range(8):
+        moon = Moon(MoonConfig(seed, size=96, mount=None, boulder=True))
+        *_, last = moon.frames(2)
+        near = (last.label == rock) & (last.depth < 9.5)
+        widths.append(near.any(0).mean())
+        suns.append(moon.look.sun[0])
+    assert np.median(widths) > 0.1, widths
+    assert min(suns) < -0.3 and max(suns) > 0.3, suns
