@@ -309,6 +309,13 @@ def test_peers_with_another_qos_are_named(ros: InProcess) -> None:
     ros.status(lambda status, values: not values['qos_mismatches'])
 
 
+def test_the_executor_waits_for_no_events_of_the_topics(ros: InProcess) -> None:
+    """A wait set is built several times a frame: each event in it costs more than a message."""
+    idle = rclpy.create_node('idle', context=ros.context)
+    assert len(list(ros.node.waitables)) <= len(list(idle.waitables))
+    idle.destroy_node()
+
+
 def test_peers_with_another_type_are_named(ros: InProcess) -> None:
     context = rclpy.Context()  # of its own: one participant can't have two types on a topic
     rclpy.init(context=context)
