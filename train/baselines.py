@@ -240,7 +240,9 @@ class MetricDepth(Baseline):
         return Output(depth=self.network(images).predicted_depth[:, None].clamp(min=1e-3))
 
     def terms(self, batch: Batch, config: LossConfig, weights: Tensor) -> dict[str, Tensor]:
-        return depth_terms(config, self(batch.images).depth, None, batch.depth, MAX_DEPTH)
+        return depth_terms(
+            config, self(batch.images).depth, None, batch.depth, batch.label, MAX_DEPTH
+        )
 
 
 def depth_anything(size: int, kind: str) -> DepthAnythingForDepthEstimation:

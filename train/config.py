@@ -90,6 +90,7 @@ class LossConfig:
         l1, l2: on depth divided by the model's `max_depth`, clipped to [0, 1].
         silog, gradient: on log-depth.
         near_relief: on log-depth, the shape of near ground.
+        near_rocks: on log-depth of near rocks.
         laplace: on log-depth and its predicted spread.
         adversarial: a small critic, trained along, tells predicted log-depth from true.
         distillation: λ_KD, on what a teacher says; needs `teacher.model`.
@@ -104,6 +105,7 @@ class LossConfig:
     silog: float = 0.0
     gradient: float = 0.0
     near_relief: float = 0.0
+    near_rocks: float = 0.0
     laplace: float = 0.0
     adversarial: float = 0.0
     distillation: float = 0.0

@@ -164,6 +164,21 @@ def near_relief(depth: Tensor, truth: Tensor, reach: float = 8.0) -> Tensor:
     return total / 4
 
 
+def near_rocks(depth: Tensor, truth: Tensor, rock: Tensor, reach: float = 10.0) -> Tensor:
+    """
+    Absolute error of log-depth on rocks: what a rover drives around is a few pixels of many.
+
+    Σ z² |log d̂ − log d| / Σ z²: a pixel counts for the area that it sees, so that a boulder right
+    before the camera does not outweigh all rocks behind it. `rock` is (B, 1, H, W) bool.
+    Reduction: weighted mean over the rocks' pixels of the batch.
+    Mask: `rock`, in `valid_depth` and nearer than `reach` metres.
+    """
+    near = torch.where(rock & (truth < reach), truth, torch.nan)
+    residual, weight = _log_residual(depth, near)
+    area = torch.where(weight > 0, truth, 0).square()
+    return (residual.abs() * area).sum() / _count(area)
+
+
 def laplace_nll(depth: Tensor, log_scale: Tensor, truth: Tensor) -> Tensor:
     """
     Negative log-likelihood of log-depth under a Laplace distribution of scale b.

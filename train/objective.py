@@ -14,11 +14,14 @@
 
 """The terms of a loss on labels and on depth, weighted; one of weight 0 is not computed."""
 
+from lunar_perception.taxonomy import LUNAR_TERRAIN
 import numpy as np
 import torch
 from torch import Tensor
 from train import losses
 from train.config import LossConfig
+
+ROCK = LUNAR_TERRAIN.id_of('rock')
 
 
 def class_weights(config: LossConfig, share: np.ndarray, device: torch.device) -> Tensor:
@@ -44,12 +47,18 @@ def label_terms(
 
 
 def depth_terms(
-    config: LossConfig, depth: Tensor, log_scale: Tensor | None, truth: Tensor, max_depth: float
+    config: LossConfig,
+    depth: Tensor,
+    log_scale: Tensor | None,
+    truth: Tensor,
+    label: Tensor,
+    max_depth: float,
 ) -> dict[str, Tensor]:
     """
     Return the terms on depth (B, 1, h, w) metres, upsampled, against truth (B, 1, H, W).
 
     Without `log_scale`, the log of the Laplace scale of log-depth, there is no `laplace`.
+    `label` (B, H, W) tells where rocks are.
     """
     size = truth.shape[-2:]
     depth = losses.upsample_to(depth, size)
@@ -64,6 +73,9 @@ def depth_terms(
         terms['gradient'] = config.gradient * losses.gradient_matching(depth, truth)
     if config.near_relief:
         terms['near_relief'] = config.near_relief * losses.near_relief(depth, truth)
+    if config.near_rocks:
+        value = losses.near_rocks(depth, truth, (label == ROCK)[:, None])
+        terms['near_rocks'] = config.near_rocks * value
     if config.laplace and log_scale is not None:
         log_scale = losses.upsample_to(log_scale, size)
         terms['laplace'] = config.laplace * losses.laplace_nll(depth, log_scale, truth)

@@ -155,7 +155,7 @@ def make_loss(
     def terms(model: UnifiedModel, batch: Batch) -> dict[str, Tensor]:
         logits, depth, log_scale = model(batch.images)
         found = label_terms(config, logits, batch.label, weights)
-        found |= depth_terms(config, depth, log_scale, batch.depth, max_depth)
+        found |= depth_terms(config, depth, log_scale, batch.depth, batch.label, max_depth)
         depth = upsample_to(depth, batch.label.shape[-2:])
         if config.adversarial:
             value = adversarial(model.critic, batch.images, depth, batch.depth)
