@@ -26,6 +26,12 @@ SOURCES = ('class', 'geometry', 'both')
 LINK_M = 0.5
 """Metres up to which points that are neighbours in the image belong together."""
 
+SMEAR = 0.008
+"""How far a network smears the depth of an outline, as a share of the image's width."""
+
+STEP, UNSURE = 0.03, 0.1
+"""Shares of the depth: the least step, and the least sigma that tells of a smeared one."""
+
 
 @dataclass(frozen=True)
 class HazardRule:
@@ -78,6 +84,34 @@ def hazard_mask(
         hazard |= cost == LETHAL
     hazard &= np.linalg.norm(points.astype(np.float64), axis=-1) <= rule.max_range
     return hazard & (group_sizes(hazard, points) >= rule.min_points)
+
+
+def sharpened(points: np.ndarray, rock: np.ndarray, sigma: np.ndarray | None) -> np.ndarray:
+    """
+    Return points (h, w, 3) with the smeared outlines of rocks drawn to the rocks.
+
+    From a rock to the ground behind it true depth is a step. A network's is a steep slope, whose
+    points hang in the air behind the rock, and would mark cells where nothing stands. A point of
+    `rock` (h, w) bool is taken for one of these when the network is unsure of its depth (`sigma`
+    (h, w) metres), and it lies farther than a point of a rock beside it and nearer than another,
+    both by a step. It moves along its ray to the depth of the nearest rock beside it. Without
+    `sigma`, as of true depth, nothing moves.
+    """
+    reach = round(SMEAR * points.shape[1])
+    if sigma is None or reach == 0:
+        return points
+    depth = points[..., 2]
+    unknown = ~np.isfinite(depth)
+    window = np.ones((2 * reach + 1,) * 2, np.uint8)
+    far = np.where(unknown, np.float32(np.inf), depth)
+    nearest_rock = cv2.erode(np.where(rock, far, np.float32(np.inf)), window)
+    farthest = cv2.dilate(far, window)
+    with np.errstate(invalid='ignore'):  # sigma is NaN in the sky
+        smeared = rock & ~unknown & (sigma > UNSURE * depth)
+    smeared &= (far / (1 + STEP) > nearest_rock) & (farthest / (1 + STEP) > far)
+    scale = np.ones_like(depth)
+    np.divide(nearest_rock, depth, out=scale, where=smeared)
+    return points * scale[..., None]
 
 
 def group_sizes(mask: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -88,7 +88,7 @@ def test_hazards_are_the_points_of_their_classes_within_range() -> None:
     values = frame()
     points = points_of(values, 2)
     rule = HazardRule('class', (ROCK, CRATER), 0.0, 20.0, 1)
-    hazards = hazard_points(points, None, rule)
+    hazards = hazard_points(points, None, None, rule)
     expected = [
         point
         for point in points.ravel()
@@ -97,7 +97,7 @@ def test_hazards_are_the_points_of_their_classes_within_range() -> None:
     ]
     assert 0 < len(expected) < points.size
     np.testing.assert_array_equal(hazards, np.array(expected))
-    assert len(hazard_points(points, None, HazardRule('class', (), 0.0, 20.0, 1))) == 0
+    assert len(hazard_points(points, None, None, HazardRule('class', (), 0.0, 20.0, 1))) == 0
 
 
 def test_clearing_ends_every_known_ray_at_a_finite_point() -> None:

@@ -104,8 +104,11 @@ class FrameOutputs:
             max_range=parameters.max_range,
             min_points=parameters.min_hazard_points,
         )
+        sigma = self._prediction.uncertainty
+        if sigma is not None:
+            sigma = self._sampled(sigma)
         cost = self._cost if rule.by_geometry else None
-        return cloud_message(hazard_points(self._points, cost, rule), self._header)
+        return cloud_message(hazard_points(self._points, sigma, cost, rule), self._header)
 
     def clearing(self) -> PointCloud2:
         parameters = self._parameters

@@ -17,8 +17,9 @@
 from array import array
 
 from lunar_perception.camera import PinholeCamera
-from lunar_perception.hazards import hazard_mask, HazardRule
+from lunar_perception.hazards import hazard_mask, HazardRule, sharpened
 from lunar_perception.nodes.codec import data_bytes
+from lunar_perception.taxonomy import LUNAR_TERRAIN
 import numpy as np
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
@@ -41,6 +42,8 @@ POINT = np.dtype(
         'itemsize': 32,
     }
 )
+
+ROCK = LUNAR_TERRAIN.id_of('rock')
 
 BLUE_GREEN_RED = slice(16, 19)
 """Where a point's colour is among its bytes."""
@@ -83,15 +86,22 @@ def places_of(points: np.ndarray) -> np.ndarray:
     return np.stack([points[axis] for axis in 'xyz'], axis=-1)
 
 
-def hazard_points(points: np.ndarray, cost: np.ndarray | None, rule: HazardRule) -> np.ndarray:
+def hazard_points(
+    points: np.ndarray, sigma: np.ndarray | None, cost: np.ndarray | None, rule: HazardRule
+) -> np.ndarray:
     """
     Return those of an image's points (h, w) that are hazards, (n,); n ≤ h · w.
 
-    `cost` (h, w) is the ground's, as `hazards.hazard_mask` takes it.
+    `sigma` (h, w) metres, where known, is the depth's, with which rocks' outlines are `sharpened`;
+    `cost` (h, w) is the ground's, as `hazard_mask` takes it.
     """
     label, confidence = points['label'], points['confidence']
-    mask = hazard_mask(places_of(points), label, confidence, cost, rule)
-    return points.view(WHOLE)[mask].view(POINT)
+    places = sharpened(places_of(points), label == ROCK, sigma)
+    mask = hazard_mask(places, label, confidence, cost, rule)
+    hazards = points.view(WHOLE)[mask].view(POINT)
+    for axis, values in zip('xyz', places[mask].T, strict=True):
+        hazards[axis] = values
+    return hazards
 
 
 def clearing_points(
