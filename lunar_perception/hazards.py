@@ -26,7 +26,7 @@ SOURCES = ('class', 'geometry', 'both')
 LINK_M = 0.5
 """Metres up to which points that are neighbours in the image belong together."""
 
-SMEAR = 0.008
+SMEAR = 0.004
 """How far a network smears the depth of an outline, as a share of the image's width."""
 
 STEP, UNSURE = 0.03, 0.1
