@@ -89,9 +89,8 @@ class QosWatch:
     Reports each topic on which a peer's QoS or type does not fit the node's, naming the peer.
 
     It looks when `check` is called: at the peers of a topic of which the graph knows more than the
-    middleware connected. The middleware's own events would tell at once, but in Python an executor
-    waits for each of them anew at every wake-up, which took more time than all else that a node
-    does about a frame; see `NO_PUBLISHER_EVENTS`.
+    middleware connected. The middleware's own events would tell at once, but rclpy's executor
+    gathers each of them anew at every wake-up, a few times a frame: see `NO_PUBLISHER_EVENTS`.
     """
 
     def __init__(self, node: Node, problems: Problems) -> None:
