@@ -100,6 +100,21 @@ def test_hazards_are_the_points_of_their_classes_within_range() -> None:
     assert len(hazard_points(points, None, None, HazardRule('class', (), 0.0, 20.0, 1))) == 0
 
 
+def test_hazards_alone_are_drawn_to_the_rocks_whose_smeared_outline_they_are() -> None:
+    depth = np.full((60, 150), 8.0, np.float32)
+    depth[20:40, 50:90] = 5.0
+    depth[20:40, 90] = 6.5  # between the rock and the ground behind it
+    label = np.where(depth < 8, ROCK, CRATER).astype(np.uint8)
+    image, sure = np.zeros((60, 150, 3), np.uint8), np.ones(depth.shape, np.float32)
+    points = organised_points(depth, CAMERA.resized(150, 60), image, label, sure, 1)
+    rule, before = HazardRule('class', (ROCK,), 0.0, 20.0, 1), points.copy()
+    known = hazard_points(points, None, None, rule)
+    drawn = hazard_points(points, np.where(depth == 6.5, 1.0, 0.0), None, rule)
+    assert known['z'].max() == 6.5 and drawn['z'].max() == 5.0
+    assert len(drawn) == len(known) == (label == ROCK).sum()
+    np.testing.assert_array_equal(points, before)
+
+
 def test_clearing_ends_every_known_ray_at_a_finite_point() -> None:
     values = frame()
     points = points_of(values, 2)
