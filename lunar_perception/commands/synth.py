@@ -125,9 +125,8 @@ def _note_settings(arguments: Namespace) -> None:
     if arguments.resume and file.exists():
         try:
             # What older versions did not know had one value.
-            before = {'level': False, 'relief': 1.0, 'boulder': False} | json.loads(
-                file.read_text()
-            )
+            older = {'level': False, 'relief': 1.0, 'boulder': False}
+            before = older | json.loads(file.read_text())
             other = [name for name, value in settings.items() if before[name] != value]
         except (ValueError, KeyError, TypeError):
             raise CommandError(f'{file} is damaged; name another folder') from None

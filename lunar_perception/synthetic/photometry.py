@@ -59,9 +59,13 @@ class Look:
 
 
 def draw_look(rng: np.random.Generator, sun_anywhere: bool = False) -> Look:
-    """Draw the light and the camera's response of one scene."""
+    """
+    Draw the light and the camera's response of one scene.
+
+    The sun stands mostly behind the rover, or with `sun_anywhere` on any side alike.
+    """
     elevation = np.radians(np.exp(rng.uniform(np.log(10), np.log(48))))
-    # Mostly behind the rover, as in LuSNAR's frames, where its shadow lies ahead of it.
+    # As in LuSNAR's frames, where the rover's shadow lies ahead of it.
     azimuth = np.pi + rng.normal(0, np.radians(55))
     if sun_anywhere:
         azimuth = rng.uniform(-np.pi, np.pi)
