@@ -624,7 +624,9 @@ def test_products_are_rounded_and_depth_sums_and_norms_are_not(
     assert blocks and blocks <= rounded
     assert [name for name in rounded if '/segmentation_head.0/' in name]
     assert [name for name in rounded if '/decoder/refine.0/' in name]
-    assert not [name for name in rounded if 'depth_head' in name or '/detail/' in name]
+    assert not [name for name in rounded if 'depth_head' in name]
+    # Of the stem, the one residual at stride 4.
+    assert all('/levels.1.1/' in name for name in rounded if '/detail/' in name)
     assert len(network.outputs) == 3
 
 
@@ -635,6 +637,18 @@ def test_only_networks_like_the_unified_one_are_rounded(tmp_path: Path) -> None:
     network = open_vino.import_openvino().Core().read_model(str(file))
     with pytest.raises(BackendError, match='layers of the unified one'):
         open_vino.round_products(network)
+
+
+def test_openvino_comes_without_its_converter_which_reports_to_its_maker() -> None:
+    needs('openvino')
+    program = """
+import sys
+from lunar_perception.inference.backends.open_vino import import_openvino
+import_openvino().Core()
+assert not [name for name in sys.modules if name.startswith(('openvino.tools', 'openvino_tele'))]
+"""
+    done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_without_the_extra_everything_runs_on_torch(tiny: Path, empty_cache: Path) -> None:

@@ -740,3 +740,17 @@ def test_it_ends_cleanly_while_it_loads(
             lambda: client.node.get_publishers_info_by_topic('/brief/label'), 'the topics'
         )
         process.end(with_signal)
+
+
+def test_nodes_hold_the_garbage_collector_off_torch_once() -> None:
+    program = """
+import gc
+from lunar_perception.nodes.network import import_torch
+import_torch()
+kept = gc.get_freeze_count()
+assert kept > 100_000 and gc.isenabled(), kept
+import_torch()
+assert gc.get_freeze_count() == kept
+"""
+    done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -16,6 +16,8 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future
+import gc
+import sys
 from threading import Thread
 from typing import Protocol, TYPE_CHECKING, TypeVar
 
@@ -38,8 +40,28 @@ class Predictor(Protocol):
     precision: 'torch.dtype'
 
 
+def import_torch() -> None:
+    """
+    Import torch, and hold Python's garbage collector off it: meanwhile, and ever after.
+
+    Its hundreds of thousands of objects live as long as the process. Not to search them takes a
+    seventh off the import, and keeps later collections from holding up an image.
+    """
+    if 'torch' in sys.modules:
+        return
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        import torch  # noqa: F401
+    finally:
+        gc.freeze()
+        if was_enabled:
+            gc.enable()
+
+
 def load_predictor(parameters: UnifiedParameters) -> 'UnifiedPredictor':
     """Load the network that the parameters name; OSError or ValueError says why not."""
+    import_torch()
     from lunar_perception.inference.predictor import UnifiedPredictor
 
     predictor = UnifiedPredictor.from_pretrained(
@@ -55,6 +77,7 @@ def load_predictor(parameters: UnifiedParameters) -> 'UnifiedPredictor':
 
 def load_terrain_predictor(parameters: TerrainParameters) -> 'TerrainPredictor':
     """Load the terrain network that the parameters name; OSError or ValueError says why not."""
+    import_torch()
     # Imported here too, lest the first explanation wait for it.
     from lunar_perception.inference import explain  # noqa: F401
     from lunar_perception.inference.terrain import TerrainPredictor

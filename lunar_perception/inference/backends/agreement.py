@@ -60,8 +60,8 @@ def check_agreement(
             figures.append(f'{name} is not finite')
             sound = False
         elif name.endswith('logits'):
-            classes = truth.argmax(1, keepdim=True)
-            agreement = float((classes == output.argmax(1, keepdim=True)).float().mean())
+            classes = truth.max(1, keepdim=True).indices
+            agreement = float((classes == output.max(1, keepdim=True).indices).float().mean())
             figures.append(f'{agreement:.3%} of {name} choose the same class')
             sound &= agreement >= LEAST_AGREEMENT
             if name == 'label_logits' and bool((classes != SKY).any()):

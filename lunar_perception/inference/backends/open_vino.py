@@ -33,14 +33,17 @@ COMPILED = '.openvino'
 
 BF16_STEPS = re.compile(
     r'/encoder/patch_embed/.*/WithoutBiases$|/encoder/blocks\.\d+/(attn|mlp)/'
-    r'|/decoder/refine\.0/.*/Conv/WithoutBiases$|/decoder/Conv(_1|/WithoutBiases)$'
+    r'|/detail/levels\.1/levels\.1\.1/.*/Conv/WithoutBiases$'
+    r'|/decoder/(lateral\.0|refine\.0)/.*Conv/WithoutBiases$|/decoder/reassemble\.0/(MatMul|Add)'
+    r'|/decoder/Conv(_1|/WithoutBiases)$'
     r'|/segmentation_head\.0/.*/Conv/WithoutBiases$'
 )
 """
 Steps of the exported network that bear bfloat16, by name: most of what is multiplied.
 
-The encoder's attention and MLPs, and the large convolutions of the decoder and of the labels. The
-norms, the sums between blocks and what depth follows from more directly stay in fp32.
+The encoder's attention and MLPs, and the large convolutions of the detail stem, the decoder and
+the labels. The norms, the sums between blocks, what depth follows from more directly, and what
+moved labels for little time stay in fp32.
 """
 
 
@@ -63,20 +66,20 @@ def open_openvino(job: Job, *, bf16: bool = False) -> Session:
 
 def import_openvino() -> ModuleType:
     """
-    Return OpenVINO, kept from sending anything: this package uses no network unasked.
+    Return OpenVINO without its converter of other formats, `openvino.tools.ovc`.
 
-    Merely imported, its Python package reports so to its maker; without the module that sends,
-    it does without.
+    Nothing here needs it, and importing it, unless something else did, would take longer than all
+    the rest, and report so to its maker: this package uses no network unasked.
     """
-    sender = 'openvino_telemetry'
-    hidden = sys.modules.get(sender)
-    sys.modules[sender] = None  # type: ignore[assignment]
+    converter = 'openvino.tools.ovc'
+    hidden = sys.modules.get(converter)
+    sys.modules[converter] = None  # type: ignore[assignment]
     try:
         import openvino
     finally:
-        del sys.modules[sender]
+        del sys.modules[converter]
         if hidden is not None:
-            sys.modules[sender] = hidden
+            sys.modules[converter] = hidden
     return openvino
 
 
