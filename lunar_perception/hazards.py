@@ -39,8 +39,9 @@ class HazardRule:
     What makes a point a hazard.
 
     Fields:
-        sources: class: it is of one of `classes` (ids), with at least `min_confidence`;
-            geometry: the ground there is lethal; both: either of them.
+        sources: class: it is of one of `classes` (ids), in a group of such points of which the
+            surest has at least `min_confidence`; geometry: the ground there is lethal; both:
+            either of them.
         max_range: metres from the camera up to which it counts.
         min_points: least number of hazards that lie together, itself among them.
 
@@ -75,14 +76,16 @@ def hazard_mask(
     `confidence` (h, w) of the same pixels; `cost` (h, w) as `traversability.assess` returns it,
     for which a rule by class alone has no use.
     """
+    within = np.linalg.norm(points.astype(np.float64), axis=-1) <= rule.max_range
     hazard = np.zeros(label.shape, bool)
     if rule.by_class:
-        hazard |= np.isin(label, rule.classes) & (confidence >= rule.min_confidence)
+        named = np.isin(label, rule.classes) & within
+        # A rock is unsure at its outline; what is not one, throughout.
+        hazard |= named & (surest(named, points, confidence) >= rule.min_confidence)
     if rule.by_geometry:
         if cost is None:
             raise ValueError(f'hazards by {rule.sources} need the cost of the ground')
-        hazard |= cost == LETHAL
-    hazard &= np.linalg.norm(points.astype(np.float64), axis=-1) <= rule.max_range
+        hazard |= (cost == LETHAL) & within
     return hazard & (group_sizes(hazard, points) >= rule.min_points)
 
 
@@ -115,8 +118,23 @@ def sharpened(points: np.ndarray, rock: np.ndarray, sigma: np.ndarray | None) ->
 
 
 def group_sizes(mask: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return how many points each one's group has, (h, w) int; 0 where `mask` (h, w) is false."""
+    groups = _groups(mask, points)
+    sizes: np.ndarray = np.bincount(groups.ravel())[groups]
+    return sizes * mask
+
+
+def surest(mask: np.ndarray, points: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """Return the highest `confidence` (h, w) in each one's group; 0 where `mask` is false."""
+    groups = _groups(mask, points)
+    highest = np.zeros(int(groups.max()) + 1, confidence.dtype)
+    np.maximum.at(highest, groups[mask], confidence[mask])
+    return highest[groups]
+
+
+def _groups(mask: np.ndarray, points: np.ndarray) -> np.ndarray:
     """
-    Return how many points each one's group has, (h, w) int; 0 where `mask` (h, w) is false.
+    Return the number of each point's group, (h, w) int from 1; 0 where `mask` (h, w) is false.
 
     Neighbours in a row or column of the image, at most `LINK_M` apart, are of one group.
     """
@@ -127,9 +145,7 @@ def group_sizes(mask: np.ndarray, points: np.ndarray) -> np.ndarray:
     picture[1::2, ::2] = mask[:-1] & mask[1:] & _near(points[:-1], points[1:])
     picture[::2, 1::2] = mask[:, :-1] & mask[:, 1:] & _near(points[:, :-1], points[:, 1:])
     _, groups = cv2.connectedComponents(picture, connectivity=4)
-    groups = groups[::2, ::2]
-    sizes: np.ndarray = np.bincount(groups[mask], minlength=int(groups.max()) + 1)[groups]
-    return sizes * mask
+    return np.asarray(groups[::2, ::2])
 
 
 def _near(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -116,6 +116,18 @@ def test_gates_of_class_confidence_and_range() -> None:
     assert not hazard_mask(nothing, label, sure, None, rule(min_points=1)).any()
 
 
+def test_a_group_is_as_sure_as_its_surest_point() -> None:
+    label = patch(slice(5, 8), slice(7, 12))
+    label[12:15, 20:25] = ROCK
+    confidence = np.full(label.shape, 0.4, np.float32)
+    confidence[6, 9] = 0.9  # within the first; the second is unsure throughout
+    confidence[0, 0] = 1.0  # regolith says nothing of either
+    kept = hazard_mask(plane(), label, confidence, None, rule(min_confidence=0.8))
+    np.testing.assert_array_equal(kept, patch(slice(5, 8), slice(7, 12)) == ROCK)
+    everything = hazard_mask(plane(), label, confidence, None, rule(min_confidence=0.0))
+    np.testing.assert_array_equal(everything, label == ROCK)
+
+
 def test_sources_are_class_geometry_or_either() -> None:
     label, cost = patch(slice(5, 8), slice(7, 12)), np.zeros((20, 30), np.uint8)
     cost[12:15, 20:25] = LETHAL

@@ -390,7 +390,7 @@ def lossless(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """Give a client of a lossless node in another namespace, subscribed to all topics."""
     # In noise hardly a hazard has a neighbour that is one too.
     arguments = ('-r', '__ns:=/exact', '-p', f'model:={weights}', '-p', 'lossless:=true')
-    arguments += ('-p', 'min_hazard_points:=1')
+    arguments += ('-p', 'min_hazard_points:=1', '-p', 'min_hazard_confidence:=0.0')
     with (
         NodeProcess(tmp_path_factory.mktemp('lossless'), *arguments) as process,
         Client('/exact/unified') as client,
