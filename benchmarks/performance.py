@@ -257,9 +257,9 @@ def alternatives(results: Mapping[str, Any]) -> list[str]:
         f'One image of {results["side"]}² to arrays of its size, the same in every row, by '
         f'programs in a process each; the default backend is `{backend}`. The others run through '
         'the code of transformers and segmentation-models-pytorch, with random weights: what is '
-        'compared is time alone. A pair takes the sum of its two. The rows of our network took turns '
-        'among themselves, and are held against the default there; in turn with the others, it '
-        f'took {results["default_beside_others_milliseconds"]:.0f} ms.',
+        'compared is time alone. A pair takes the sum of its two. The rows of our network took '
+        'turns among themselves, and are held against the default there; in turn with the others, '
+        f'it took {results["default_beside_others_milliseconds"]:.0f} ms.',
         table(['', 'parameters, millions', 'ms (spread)', 'time over ours'], rows),
         f'Our network takes {results["gflop"]:.1f} GFLOP an image. At the '
         f'{results["product_gflop_per_s"]:.0f} GFLOP/s of one large matrix product, timed in the '

@@ -72,11 +72,12 @@ def alternatives(axes: Axes, results: Mapping[str, Any]) -> None:
         BLUE if name == 'default' else ORANGE if name in results['pair_milliseconds'] else GREY
         for name in times
     ]
-    bars = axes.barh([TITLES[name] for name in times], list(times.values()), color=colors)
-    for i, name in enumerate(times):
+    axes.barh([TITLES[name] for name in times], list(times.values()), color=colors)
+    for i, (name, time) in enumerate(times.items()):
         if name in least:
             axes.plot([least[name], most[name]], [i, i], color='black', linewidth=1)
-    axes.bar_label(bars, fmt='%.0f', padding=4)
+        end = most.get(name, time)
+        axes.annotate(f'{time:.0f}', (end, i), (4, 0), textcoords='offset points', va='center')
     axes.invert_yaxis()
     axes.set_xlabel(f'ms for one image of {results["side"]}²')
 
