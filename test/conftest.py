@@ -12,14 +12,21 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Skip the test modules that import what only ROS 2 brings, where it is not installed."""
+"""Skip test modules that need ROS 2 where it is not installed; let Ctrl-C be heard."""
 
 from importlib.util import find_spec
 import re
+import signal
 
 import pytest
 
 IMPORT = re.compile(r'^(?:from|import) (launch_pytest|rclpy|std_srvs|\w+_msgs)\b', re.MULTILINE)
+
+
+def pytest_configure() -> None:
+    """Heed SIGINT, which a script's `&` has ignored, by all that the tests start too."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
