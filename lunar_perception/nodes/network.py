@@ -44,8 +44,8 @@ def import_torch() -> None:
     """
     Import torch, and hold Python's garbage collector off it: meanwhile, and ever after.
 
-    Its hundreds of thousands of objects live as long as the process. Not to search them takes a
-    seventh off the import, and keeps later collections from holding up an image.
+    Its hundreds of thousands of objects live as long as the process. Not to search them shortens
+    the import, and keeps later collections from holding up an image.
     """
     if 'torch' in sys.modules:
         return
