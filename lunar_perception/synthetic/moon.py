@@ -15,7 +15,6 @@
 """A generated Moon: a landscape, a rover that drives over it, and what its cameras see."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import cached_property, lru_cache, partial
 
 from lunar_perception.camera import PinholeCamera
@@ -28,7 +27,7 @@ from lunar_perception.synthetic.photometry import draw_look, relief_for
 from lunar_perception.synthetic.renderer import Renderer, View
 from lunar_perception.synthetic.richness import choose
 from lunar_perception.synthetic.rocks import (
-    draw_boulder,
+    add_boulder,
     draw_rock_field,
     LABEL_DIAMETER,
     rock_clusters,
@@ -190,10 +189,8 @@ class Moon:
             config.richness.rocks if config.richness else None,
         )
         if config.boulder:
-            boulder = draw_boulder(
-                np.random.default_rng((config.seed, 6)), outlook.eyes[-1], outlook.half_width
-            )
-            rock_field = replace(rock_field, boulders=boulder)
+            stream = np.random.default_rng((config.seed, 6))
+            rock_field = add_boulder(rock_field, stream, outlook.eyes[-1], outlook.half_width)
         return terrain, rock_field, Drive(course, terrain.ground_at)
 
     def _tile(

@@ -15,7 +15,7 @@
 """Rocks and pebbles: how many, how large, what shape, and their mesh."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 from lunar_perception.synthetic.noise import FractalNoise
@@ -32,9 +32,12 @@ CELL = 16.0
 REACH = 260.0
 """Metres out to which rocks stand; beyond, the labelled ones are too small to see."""
 
-BOULDER = (0.8, LARGEST)
+BOULDER = (0.5, LARGEST)
 BOULDER_GAP = (1.5, 6.0)
 """Smallest and largest boulder that is put ahead of a camera, and the gap before it, metres."""
+
+ALONE = 0.6
+"""How many of the boulders have no other rocks around them; half of these no pebbles either."""
 
 ROW = 7
 """Numbers that make a rock: x, y, diameter, and four random ones."""
@@ -176,13 +179,23 @@ def draw_rock_field(rng: np.random.Generator, clustering: FractalNoise) -> RockF
     )
 
 
-def draw_boulder(rng: np.random.Generator, eye: np.ndarray, half_width: float) -> np.ndarray:
-    """Draw a boulder (1, 7) in sight of `eye` (x, y, heading), `half_width` radians to a side."""
-    diameter = rng.uniform(*BOULDER)
+def add_boulder(
+    field: RockField, rng: np.random.Generator, eye: np.ndarray, half_width: float
+) -> RockField:
+    """
+    Return the field with a boulder in sight of `eye` (x, y, heading).
+
+    It lies at most `half_width` radians to a side; what else lies there may be taken away.
+    """
+    diameter = np.exp(rng.uniform(*np.log(BOULDER)))
     distance = diameter / 2 + rng.uniform(*BOULDER_GAP)
     bearing = eye[2] + 0.8 * half_width * rng.uniform(-1, 1)
     place = eye[:2] + distance * np.array([np.cos(bearing), np.sin(bearing)])
-    return np.array([[*place, diameter, *rng.random(ROW - 3)]])
+    field = replace(field, boulders=np.array([[*place, diameter, *rng.random(ROW - 3)]]))
+    if rng.random() < ALONE:
+        pebbles = field.pebble_abundance * (rng.random() < 0.5)
+        field = replace(field, abundance=0.0, pebble_abundance=pebbles)
+    return field
 
 
 def rock_clusters(seed: int) -> FractalNoise:
