@@ -29,6 +29,7 @@ of two cells and 8 % of the range.
 - front, front_missed: the rock's nearest seen cells, one for each row along the way; those with no
   lethal cell within the tolerance.
 - left_behind: cells within the tolerance of the rock that are lethal after it was taken away.
+- clean: scenes with none of these three.
 """
 
 from argparse import ArgumentParser
@@ -153,6 +154,8 @@ class LevelScene:
                     self._update(costmap, clouds[1])
                 after = np.argwhere(costmap.cost == LETHAL)[:, ::-1]
                 counts['left_behind'] = int(within(after, rock, eye, limits).sum())
+                faults = ('off_the_rock', 'front_missed', 'left_behind')
+                counts['clean'] = int(not any(counts[fault] for fault in faults))
                 yield f'{origin}, {name}', counts
 
     def _clouds(self, view: View, prediction: Any, settings: UnifiedParameters) -> dict[str, Any]:

@@ -29,6 +29,9 @@ LINK_M = 0.5
 SMEAR = 0.004
 """How far a network smears the depth of an outline, as a share of the image's width."""
 
+LEAST_DEPTH_M = 0.3
+"""Metres that a rock may be deep, however narrow it looks."""
+
 STEP, UNSURE = 0.03, 0.1
 """Shares of the depth: the least step, and the least sigma that tells of a smeared one."""
 
@@ -115,6 +118,28 @@ def sharpened(points: np.ndarray, rock: np.ndarray, sigma: np.ndarray | None) ->
     scale = np.ones_like(depth)
     np.divide(nearest_rock, depth, out=scale, where=smeared)
     return points * scale[..., None]
+
+
+def beyond_rocks(points: np.ndarray, rock: np.ndarray) -> np.ndarray:
+    """
+    Return which points of `rock` lie behind their rock, (h, w) bool.
+
+    A rock is about as deep as it is wide: points (h, w, 3) of one group that are farther than
+    that behind its nearest one are ground that is called rock, or depth that is smeared.
+    """
+    known = rock & np.isfinite(points[..., 2])
+    groups = _groups(known, points)[known]
+    x, _, z = points[known].T
+    distance = np.hypot(x, z)
+    nearest, left = np.full((2, int(groups.max(initial=0)) + 1), np.inf)
+    right = -left
+    np.minimum.at(nearest, groups, distance)
+    np.minimum.at(left, groups, x)
+    np.maximum.at(right, groups, x)
+    farthest = nearest + np.maximum(right - left, LEAST_DEPTH_M)
+    beyond = np.zeros(rock.shape, bool)
+    beyond[known] = distance > farthest[groups]
+    return beyond
 
 
 def group_sizes(mask: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -16,7 +16,15 @@
 
 import cv2
 from generated_ground import CAMERA, depth_of, flat, PITCH_DEG, with_crater
-from lunar_perception.hazards import group_sizes, hazard_mask, HazardRule, LINK_M, sharpened
+from lunar_perception.hazards import (
+    beyond_rocks,
+    group_sizes,
+    hazard_mask,
+    HazardRule,
+    LEAST_DEPTH_M,
+    LINK_M,
+    sharpened,
+)
 from lunar_perception.taxonomy import LUNAR_TERRAIN
 from lunar_perception.traversability import assess, down_from_pitch, LETHAL, Limits
 import numpy as np
@@ -188,3 +196,18 @@ def test_what_is_known_or_no_step_stays_where_it_is() -> None:
     sky = step.copy()
     sky[truth > 7.0] = np.nan
     np.testing.assert_array_equal(sharpened(sky, truth < 7.0, sigma), sky)
+
+
+@pytest.mark.parametrize(('width', 'depth'), [(0.65, 0.65), (1.5, 1.5), (0.1, LEAST_DEPTH_M)])
+def test_a_rock_is_no_deeper_than_it_is_wide(width: float, depth: float) -> None:
+    """Its points lie one behind the other up to 3.1 m; beside it is another, behind none."""
+    x = np.linspace(-width / 2, width / 2, 21)
+    z = np.linspace(3.1, 0.0, 31)[:, None] + 5.0
+    points = np.stack(np.broadcast_arrays(x, -0.1 * (z - 5.0), z), -1)
+    other = np.add(plane(31, 10), [3.0, 0.0, 0.0])
+    both = np.concatenate([points, other], axis=1).astype(np.float32)
+    rock = np.ones(both.shape[:2], bool)
+    beyond = beyond_rocks(both, rock)
+    assert not beyond[:, 21:].any()
+    np.testing.assert_array_equal(beyond[:, 10], both[:, 10, 2] - 5.0 > depth)
+    assert not beyond_rocks(both, np.zeros_like(rock)).any()

@@ -17,7 +17,7 @@
 from array import array
 
 from lunar_perception.camera import PinholeCamera
-from lunar_perception.hazards import hazard_mask, HazardRule, sharpened
+from lunar_perception.hazards import beyond_rocks, hazard_mask, HazardRule, sharpened
 from lunar_perception.nodes.codec import data_bytes
 from lunar_perception.taxonomy import LUNAR_TERRAIN
 import numpy as np
@@ -92,12 +92,16 @@ def hazard_points(
     """
     Return those of an image's points (h, w) that are hazards, (n,); n ≤ h · w.
 
-    `sigma` (h, w) metres, where known, is the depth's, with which rocks' outlines are `sharpened`;
-    `cost` (h, w) is the ground's, as `hazard_mask` takes it.
+    `sigma` (h, w) metres is a network's depth's: with it, rocks' outlines are `sharpened`, and
+    what lies `beyond_rocks` is none. Without it depth is taken for true. `cost` (h, w) is the
+    ground's, as `hazard_mask` takes it.
     """
     label, confidence = points['label'], points['confidence']
-    places = sharpened(places_of(points), label == ROCK, sigma)
+    rock = label == ROCK
+    places = sharpened(places_of(points), rock, sigma)
     mask = hazard_mask(places, label, confidence, cost, rule)
+    if sigma is not None:
+        mask &= ~beyond_rocks(places, rock)
     hazards = points.view(WHOLE)[mask].view(POINT)
     for axis, values in zip('xyz', places[mask].T, strict=True):
         hazards[axis] = values
