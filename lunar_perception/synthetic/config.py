@@ -64,8 +64,9 @@ class MoonConfig:
         level: level ground without craters, on which every hazard but a rock is a false alarm.
         relief: factor of the small relief's height; 1 is ground that a rover drives, where
             hardly any slope but on craters and rocks is steep.
-        boulder: a boulder lies close ahead of where the drive ends, in view, and the sun may stand
-            on any side, so that often its dark side is seen, and its shadow falls on the rover.
+        boulder: a boulder, mostly the only rock, lies close ahead of where the drive ends, in
+            view, and the sun may stand on any side, so that often its dark side is seen, and its
+            shadow falls on the rover.
 
     """
 
