@@ -167,13 +167,15 @@ def _groups(mask: np.ndarray, points: np.ndarray) -> np.ndarray:
     # Points at even places, the links between them at odd ones: a picture whose parts are groups.
     picture = np.zeros((2 * height - 1, 2 * width - 1), np.uint8)
     picture[::2, ::2] = mask
-    picture[1::2, ::2] = mask[:-1] & mask[1:] & _near(points[:-1], points[1:])
-    picture[::2, 1::2] = mask[:, :-1] & mask[:, 1:] & _near(points[:, :-1], points[:, 1:])
+    picture[1::2, ::2] = _linked(mask[:-1], mask[1:], points[:-1], points[1:])
+    picture[::2, 1::2] = _linked(mask[:, :-1], mask[:, 1:], points[:, :-1], points[:, 1:])
     _, groups = cv2.connectedComponents(picture, connectivity=4)
     return np.asarray(groups[::2, ::2])
 
 
-def _near(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return which points are at most `LINK_M` apart; one that is NaN is near to none."""
-    near: np.ndarray = np.einsum('hwc,hwc->hw', a - b, a - b) <= LINK_M**2
-    return near
+def _linked(a: np.ndarray, b: np.ndarray, at_a: np.ndarray, at_b: np.ndarray) -> np.ndarray:
+    """Return where masks `a` and `b` have points `LINK_M` apart at most; none is near to NaN."""
+    linked: np.ndarray = a & b
+    gap = at_a[linked] - at_b[linked]  # few of all
+    linked[linked] = np.einsum('nc,nc->n', gap, gap) <= LINK_M**2
+    return linked
