@@ -115,6 +115,21 @@ def test_hazards_alone_are_drawn_to_the_rocks_whose_smeared_outline_they_are() -
     np.testing.assert_array_equal(points, before)
 
 
+def test_a_network_s_rock_is_no_deeper_than_wide_and_a_true_one_as_it_is() -> None:
+    depth = np.linspace(8.0, 4.0, 60, dtype=np.float32)[:, None].repeat(150, axis=1)
+    label = np.full(depth.shape, CRATER, np.uint8)
+    label[20:50, 50:60] = ROCK  # straight ahead, up to 0.6 m wide, 2 m deep
+    image, sure = np.zeros((60, 150, 3), np.uint8), np.ones(depth.shape, np.float32)
+    points = organised_points(depth, CAMERA.resized(150, 60), image, label, sure, 1)
+    rule = HazardRule('class', (ROCK,), 0.0, 20.0, 1)
+    true, seen = (
+        hazard_points(points, sigma, None, rule) for sigma in (None, np.zeros_like(depth))
+    )
+    assert len(true) == (label == ROCK).sum()
+    assert seen['z'].min() == true['z'].min()
+    assert np.ptp(seen['z']) < 0.8 < 1.9 < np.ptp(true['z'])
+
+
 def test_clearing_ends_every_known_ray_at_a_finite_point() -> None:
     values = frame()
     points = points_of(values, 2)

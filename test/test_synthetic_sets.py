@@ -25,6 +25,13 @@ from lunar_perception.synthetic.richness import (
     ROCKS,
     STRATA,
 )
+from lunar_perception.synthetic.rocks import (
+    add_boulder,
+    ALONE,
+    BOULDER,
+    draw_rock_field,
+    rock_clusters,
+)
 from lunar_perception.synthetic.terrain import draw_terrain
 from lunar_perception.taxonomy import LUNAR_TERRAIN
 import numpy as np
@@ -147,3 +154,16 @@ def test_a_boulder_lies_close_ahead_of_where_the_drive_ends() -> None:
         suns.append(moon.look.sun[0])
     assert np.median(widths) > 0.1, widths
     assert min(suns) < -0.3 and max(suns) > 0.3, suns
+
+
+def test_most_boulders_are_the_only_rock() -> None:
+    rocks = draw_rock_field(np.random.default_rng(1), rock_clusters(1))
+    drawn = [
+        add_boulder(rocks, np.random.default_rng(seed), np.zeros(3), 0.6) for seed in range(300)
+    ]
+    alone = [field for field in drawn if field.abundance == 0]
+    assert len(alone) / len(drawn) == pytest.approx(ALONE, abs=0.1)
+    bare = [field for field in alone if field.pebble_abundance == 0]
+    assert len(bare) / len(alone) == pytest.approx(0.5, abs=0.1)
+    diameters = [field.boulders[0, 2] for field in drawn]
+    assert min(diameters) >= BOULDER[0] and max(diameters) <= BOULDER[1]

@@ -180,10 +180,10 @@ def draw_rock_field(rng: np.random.Generator, clustering: FractalNoise) -> RockF
 
 
 def add_boulder(
-    field: RockField, rng: np.random.Generator, eye: np.ndarray, half_width: float
+    rocks: RockField, rng: np.random.Generator, eye: np.ndarray, half_width: float
 ) -> RockField:
     """
-    Return the field with a boulder in sight of `eye` (x, y, heading).
+    Return the rocks with a boulder in sight of `eye` (x, y, heading).
 
     It lies at most `half_width` radians to a side; what else lies there may be taken away.
     """
@@ -191,11 +191,11 @@ def add_boulder(
     distance = diameter / 2 + rng.uniform(*BOULDER_GAP)
     bearing = eye[2] + 0.8 * half_width * rng.uniform(-1, 1)
     place = eye[:2] + distance * np.array([np.cos(bearing), np.sin(bearing)])
-    field = replace(field, boulders=np.array([[*place, diameter, *rng.random(ROW - 3)]]))
+    rocks = replace(rocks, boulders=np.array([[*place, diameter, *rng.random(ROW - 3)]]))
     if rng.random() < ALONE:
-        pebbles = field.pebble_abundance * (rng.random() < 0.5)
-        field = replace(field, abundance=0.0, pebble_abundance=pebbles)
-    return field
+        pebbles = rocks.pebble_abundance * (rng.random() < 0.5)
+        rocks = replace(rocks, abundance=0.0, pebble_abundance=pebbles)
+    return rocks
 
 
 def rock_clusters(seed: int) -> FractalNoise:
