@@ -14,7 +14,7 @@
 
 """Losses against values computed by hand, and their gradients against finite differences."""
 
-from math import log, sqrt
+from math import exp, log, sqrt
 
 from lunar_perception.taxonomy import UNLABELLED
 import pytest
@@ -36,8 +36,8 @@ from train.losses import (
     l2_depth,
     laplace_nll,
     lovasz_softmax,
+    near_depth,
     near_relief,
-    near_rocks,
     silog,
     upsample_to,
 )
@@ -126,20 +126,27 @@ def test_near_relief_by_hand():
     assert near_relief(tilted, truth).item() == pytest.approx(by_hand, rel=1e-4)
     assert near_relief(tilted.mT, truth).item() == pytest.approx(by_hand, rel=1e-4)
     assert near_relief(3 * truth, truth).item() == pytest.approx(0, abs=1e-6)
+    # A rock at the left edge that is 10 % too far for its ground, alike from top to bottom.
+    rock = torch.zeros(1, 1, 200, 200, dtype=torch.bool)
+    rock[..., :2] = True
+    adrift = torch.where(rock, truth * exp(0.1), truth)
+    assert near_relief(adrift, truth, rock).item() == pytest.approx(0.1, rel=1e-4)
+    assert near_relief(adrift, truth).item() < 0.01
+    assert near_relief(adrift, truth, rock & False).item() == 0
     # Far ground counts for nothing, nor does its edge.
     far = torch.where(column < 100, truth, 9.0)
     wild = torch.where(column < 100, tilted, 99 + column)
     assert near_relief(wild, far).item() == pytest.approx(by_hand, rel=1e-4)
 
 
-def test_near_rocks_by_hand():
+def test_near_depth_by_hand():
     """Of rocks at 1, 2 and 12 m, the last too far, off by 10, 20 and 90 % of log-depth."""
     truth = image([1, 2, 12, 1, INF])
     error = torch.tensor([0.1, -0.2, 0.9, 0.7, 0.0])
     rock = torch.tensor([True, True, True, False, True]).view(1, 1, 1, -1)
     depth = image([1, 2, 12, 1, 50]) * error.exp()
     by_hand = (1 * 0.1 + 4 * 0.2) / (1 + 4)
-    assert near_rocks(depth, truth, rock).item() == pytest.approx(by_hand, rel=1e-4)
+    assert near_depth(depth, truth, rock).item() == pytest.approx(by_hand, rel=1e-4)
 
 
 def test_laplace_by_hand():
@@ -281,7 +288,7 @@ def test_students_statistics_carry_no_gradient():
         lambda depth, truth: affine_gradient_matching(depth, truth.nan_to_num(2, 2), truth < 9, 2),
         lambda depth, truth: gradient_matching(depth, truth, 2),
         near_relief,
-        lambda depth, truth: near_rocks(depth, truth, truth < 9),
+        lambda depth, truth: near_depth(depth, truth, truth < 9),
         lambda depth, truth: laplace_nll(depth, depth.log() / 5, truth),
         lambda depth, truth: gradient_distillation(depth, truth.nan_to_num(2, 2), truth < 9),
         lambda depth, truth: pixel_distillation(depth, truth.nan_to_num(2, 2), truth < 9),
@@ -316,7 +323,7 @@ def test_nothing_to_learn_from_is_zero_with_zero_gradient():
         silog(depth, truth),
         gradient_matching(depth, truth),
         near_relief(depth, truth),
-        near_rocks(depth, truth, truth < 9),
+        near_depth(depth, truth, truth < 9),
         laplace_nll(depth, depth * 0, truth),
         distillation(depth, depth.detach(), torch.zeros_like(depth, dtype=torch.bool)),
     ]

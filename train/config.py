@@ -89,8 +89,8 @@ class LossConfig:
         class_balance: power p of the class weights share^−p in the cross-entropy; 0 = equal.
         l1, l2: on depth divided by the model's `max_depth`, clipped to [0, 1].
         silog, gradient: on log-depth.
-        near_relief: on log-depth, the shape of near ground.
-        near_rocks: on log-depth of near rocks.
+        near_relief, rock_relief: on log-depth, the shape of near ground, and of rocks on it.
+        near_rocks, near_ground: on log-depth of near rocks, and of what is near besides.
         laplace: on log-depth and its predicted spread.
         adversarial: a small critic, trained along, tells predicted log-depth from true.
         distillation: λ_KD, on what a teacher says; needs `teacher.model`.
@@ -105,7 +105,9 @@ class LossConfig:
     silog: float = 0.0
     gradient: float = 0.0
     near_relief: float = 0.0
+    rock_relief: float = 0.0
     near_rocks: float = 0.0
+    near_ground: float = 0.0
     laplace: float = 0.0
     adversarial: float = 0.0
     distillation: float = 0.0

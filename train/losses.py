@@ -136,7 +136,9 @@ def gradient_matching(depth: Tensor, truth: Tensor, scales: int = 4) -> Tensor:
     return _match_gradients(*_log_residual(depth, truth), scales)
 
 
-def near_relief(depth: Tensor, truth: Tensor, reach: float = 8.0) -> Tensor:
+def near_relief(
+    depth: Tensor, truth: Tensor, chosen: Tensor | None = None, reach: float = 8.0
+) -> Tensor:
     """
     Match the shape of near ground: differences of log-depth over a rover's stance.
 
@@ -144,36 +146,40 @@ def near_relief(depth: Tensor, truth: Tensor, reach: float = 8.0) -> Tensor:
     of the camera over it, at any range: slopes are right where g changes slowly. Half a metre of
     ground nearer than `reach` metres is 4 to 10 % of the image's width across, and 1 to 5 %
     ahead. Σ_s 1/N_s Σ (|g(u + s, v) − g(u, v)| + |g(u, v + s) − g(u, v)|) / 4 with s = 1, 2, 4
-    and 8 % of the width.
+    and 8 % of the width. A rock stands on the ground at its foot, however far that is: `chosen`
+    (B, 1, H, W) bool takes the pairs that have a rock in them.
     Reduction: mean over pairs of every second pixel in the batch, each s and direction alike.
-    Mask: pairs of which both pixels are in `valid_depth` and nearer than `reach`.
+    Mask: pairs of which both pixels are in `valid_depth` and nearer than `reach`, and one is
+    `chosen`.
     """
     near = torch.where(truth < reach, truth, torch.nan)
     g, weight = (part[..., ::2, ::2] for part in _log_residual(depth, near))
+    of = torch.ones_like(weight) if chosen is None else chosen[..., ::2, ::2].to(weight.dtype)
     total = g.sum() * 0
     for percent in (1, 2, 4, 8):
         s = max(round(percent / 100 * g.shape[-1]), 1)
         for direction in (-1, -2):
             count = g.shape[direction] - s
-            first, second = (
+            residuals, valid, either = (
                 (part.narrow(direction, 0, count), part.narrow(direction, s, count))
-                for part in (g, weight)
+                for part in (g, weight, of)
             )
-            pairs = second[0] * second[1]
-            total = total + ((first[1] - first[0]).abs() * pairs).sum() / _count(pairs)
+            pairs = valid[0] * valid[1] * torch.maximum(*either)
+            total = total + ((residuals[1] - residuals[0]).abs() * pairs).sum() / _count(pairs)
     return total / 4
 
 
-def near_rocks(depth: Tensor, truth: Tensor, rock: Tensor, reach: float = 10.0) -> Tensor:
+def near_depth(depth: Tensor, truth: Tensor, chosen: Tensor, reach: float = 10.0) -> Tensor:
     """
-    Absolute error of log-depth on rocks: what a rover drives around is a few pixels of many.
+    Absolute error of log-depth close ahead, where a rover drives next.
 
     Σ z² |log d̂ − log d| / Σ z²: a pixel counts for the area that it sees, so that a boulder right
-    before the camera does not outweigh all rocks behind it. `rock` is (B, 1, H, W) bool.
-    Reduction: weighted mean over the rocks' pixels of the batch.
-    Mask: `rock`, in `valid_depth` and nearer than `reach` metres.
+    before the camera does not outweigh all rocks behind it. `chosen` is (B, 1, H, W) bool: rocks
+    are a few pixels of many, and the ground around them would drown them.
+    Reduction: weighted mean over the chosen pixels of the batch.
+    Mask: `chosen`, in `valid_depth` and nearer than `reach` metres.
     """
-    near = torch.where(rock & (truth < reach), truth, torch.nan)
+    near = torch.where(chosen & (truth < reach), truth, torch.nan)
     residual, weight = _log_residual(depth, near)
     area = torch.where(weight > 0, truth, 0).square()
     return (residual.abs() * area).sum() / _count(area)

@@ -73,9 +73,15 @@ def depth_terms(
         terms['gradient'] = config.gradient * losses.gradient_matching(depth, truth)
     if config.near_relief:
         terms['near_relief'] = config.near_relief * losses.near_relief(depth, truth)
+    if config.rock_relief:
+        value = losses.near_relief(depth, truth, (label == ROCK)[:, None])
+        terms['rock_relief'] = config.rock_relief * value
     if config.near_rocks:
-        value = losses.near_rocks(depth, truth, (label == ROCK)[:, None])
+        value = losses.near_depth(depth, truth, (label == ROCK)[:, None])
         terms['near_rocks'] = config.near_rocks * value
+    if config.near_ground:
+        value = losses.near_depth(depth, truth, (label != ROCK)[:, None])
+        terms['near_ground'] = config.near_ground * value
     if config.laplace and log_scale is not None:
         log_scale = losses.upsample_to(log_scale, size)
         terms['laplace'] = config.laplace * losses.laplace_nll(depth, log_scale, truth)
