@@ -30,6 +30,8 @@ of two cells and 8 % of the range.
   lethal cell within the tolerance.
 - left_behind: cells within the tolerance of the rock that are lethal after it was taken away.
 - clean: scenes with none of these three.
+- misplaced: scenes in which the median of the rock's depth is off by more than the tolerance's
+  share of the range.
 """
 
 from argparse import ArgumentParser
@@ -129,13 +131,20 @@ class LevelScene:
     ) -> Iterator[tuple[str, dict[str, int]]]:
         """Yield counts by origin and costmap."""
         camera = self.moon.camera
-        seen = camera.back_project(self.with_rock.depth)[self.with_rock.label == ROCK]
+        true_depth, on_rock = self.with_rock.depth, self.with_rock.label == ROCK
+        seen = camera.back_project(true_depth)[on_rock]
         seen = seen @ self.eye.rotation.T + self.eye.position
         for origin, limits in TOLERANCE.items():
-            clouds = []
-            for view in (self.with_rock, self.without):
-                prediction = exact(view) if origin == 'truth' else predictor(view.image, camera)
-                clouds.append(self._clouds(view, prediction, settings))
+            views = (self.with_rock, self.without)
+            predictions = [
+                exact(view) if origin == 'truth' else predictor(view.image, camera)
+                for view in views
+            ]
+            clouds = [
+                self._clouds(view, prediction, settings)
+                for view, prediction in zip(views, predictions, strict=True)
+            ]
+            depth_error = np.median(predictions[0].depth[on_rock] / true_depth[on_rock]) - 1
             for name in ('local_costmap', 'global_costmap'):
                 costmap = ReferenceCostmap(shipped_parameters(name))
                 self._update(costmap, clouds[0])
@@ -156,6 +165,7 @@ class LevelScene:
                 counts['left_behind'] = int(within(after, rock, eye, limits).sum())
                 faults = ('off_the_rock', 'front_missed', 'left_behind')
                 counts['clean'] = int(not any(counts[fault] for fault in faults))
+                counts['misplaced'] = int(abs(depth_error) > limits[1])
                 yield f'{origin}, {name}', counts
 
     def _clouds(self, view: View, prediction: Any, settings: UnifiedParameters) -> dict[str, Any]:

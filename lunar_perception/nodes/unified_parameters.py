@@ -63,7 +63,7 @@ class UnifiedParameters(PerceptionParameters):
         f'Classes whose points are hazards, of {", ".join(LUNAR_TERRAIN.names)}.',
     )
     min_hazard_confidence: float = ros_parameter(
-        0.8,
+        0.9,
         'Hazards by class are marked in groups whose surest point has at least this confidence.',
         least=0.0,
         most=1.0,
