@@ -19,6 +19,7 @@ from math import exp, log, sqrt
 from lunar_perception.taxonomy import UNLABELLED
 import pytest
 import torch
+from train.config import LossConfig
 from train.critic import adversarial, DepthCritic
 from train.distillation import (
     distillation,
@@ -41,6 +42,7 @@ from train.losses import (
     silog,
     upsample_to,
 )
+from train.objective import depth_terms, ROCK
 
 INF, NAN = float('inf'), float('nan')
 
@@ -147,6 +149,23 @@ def test_near_depth_by_hand():
     depth = image([1, 2, 12, 1, 50]) * error.exp()
     by_hand = (1 * 0.1 + 4 * 0.2) / (1 + 4)
     assert near_depth(depth, truth, rock).item() == pytest.approx(by_hand, rel=1e-4)
+
+
+@pytest.mark.parametrize('wrong', ['near_rocks', 'near_ground'])
+def test_rocks_and_the_ground_beside_them_have_terms_of_their_own(wrong):
+    """Eight columns of rock, eight of ground; the depth of either is 10 % too far."""
+    label = torch.zeros(1, 8, 16, dtype=torch.uint8)
+    label[..., :8] = ROCK
+    truth = torch.full((1, 1, 8, 16), 4.0)
+    where = (label == ROCK) == (wrong == 'near_rocks')
+    depth = torch.where(where[:, None], truth * exp(0.1), truth)
+    config = LossConfig(near_rocks=3.0, near_ground=3.0, rock_relief=2.0)
+    terms = depth_terms(config, depth, None, truth, label, 100.0)
+    right = {'near_rocks': 'near_ground', 'near_ground': 'near_rocks'}[wrong]
+    assert terms[wrong].item() == pytest.approx(3.0 * 0.1, rel=1e-4)
+    assert terms[right].item() == pytest.approx(0, abs=1e-6)
+    # Of the four pairs in a row that have a rock in them, the one across its side differs.
+    assert terms['rock_relief'].item() == pytest.approx(2.0 * 0.1 / 4, rel=1e-4)
 
 
 def test_laplace_by_hand():

@@ -154,7 +154,7 @@ def near_relief(
     """
     near = torch.where(truth < reach, truth, torch.nan)
     g, weight = (part[..., ::2, ::2] for part in _log_residual(depth, near))
-    of = torch.ones_like(weight) if chosen is None else chosen[..., ::2, ::2].to(weight.dtype)
+    wanted = torch.ones_like(weight) if chosen is None else chosen[..., ::2, ::2].to(weight.dtype)
     total = g.sum() * 0
     for percent in (1, 2, 4, 8):
         s = max(round(percent / 100 * g.shape[-1]), 1)
@@ -162,7 +162,7 @@ def near_relief(
             count = g.shape[direction] - s
             residuals, valid, either = (
                 (part.narrow(direction, 0, count), part.narrow(direction, s, count))
-                for part in (g, weight, of)
+                for part in (g, weight, wanted)
             )
             pairs = valid[0] * valid[1] * torch.maximum(*either)
             total = total + ((residuals[1] - residuals[0]).abs() * pairs).sum() / _count(pairs)

@@ -62,6 +62,7 @@ def depth_terms(
     """
     size = truth.shape[-2:]
     depth = losses.upsample_to(depth, size)
+    rock = (label == ROCK)[:, None]
     terms = {}
     if config.l1:
         terms['l1'] = config.l1 * losses.l1_depth(depth / max_depth, _unit(truth, max_depth))
@@ -74,14 +75,11 @@ def depth_terms(
     if config.near_relief:
         terms['near_relief'] = config.near_relief * losses.near_relief(depth, truth)
     if config.rock_relief:
-        value = losses.near_relief(depth, truth, (label == ROCK)[:, None])
-        terms['rock_relief'] = config.rock_relief * value
+        terms['rock_relief'] = config.rock_relief * losses.near_relief(depth, truth, rock)
     if config.near_rocks:
-        value = losses.near_depth(depth, truth, (label == ROCK)[:, None])
-        terms['near_rocks'] = config.near_rocks * value
+        terms['near_rocks'] = config.near_rocks * losses.near_depth(depth, truth, rock)
     if config.near_ground:
-        value = losses.near_depth(depth, truth, (label != ROCK)[:, None])
-        terms['near_ground'] = config.near_ground * value
+        terms['near_ground'] = config.near_ground * losses.near_depth(depth, truth, ~rock)
     if config.laplace and log_scale is not None:
         log_scale = losses.upsample_to(log_scale, size)
         terms['laplace'] = config.laplace * losses.laplace_nll(depth, log_scale, truth)
