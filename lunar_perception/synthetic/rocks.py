@@ -33,7 +33,7 @@ REACH = 260.0
 """Metres out to which rocks stand; beyond, the labelled ones are too small to see."""
 
 BOULDER = (0.5, LARGEST)
-BOULDER_GAP = (1.5, 6.0)
+BOULDER_GAP = (0.6, 6.0)
 """Smallest and largest boulder that is put ahead of a camera, and the gap before it, metres."""
 
 ALONE = 0.6
@@ -188,7 +188,8 @@ def add_boulder(
     It lies at most `half_width` radians to a side; what else lies there may be taken away.
     """
     diameter = np.exp(rng.uniform(*np.log(BOULDER)))
-    distance = diameter / 2 + rng.uniform(*BOULDER_GAP)
+    # As many between 0.6 and 1.3 metres, cut by the image's lower edge, as between 2.8 and 6.
+    distance = diameter / 2 + np.exp(rng.uniform(*np.log(BOULDER_GAP)))
     bearing = eye[2] + 0.8 * half_width * rng.uniform(-1, 1)
     place = eye[:2] + distance * np.array([np.cos(bearing), np.sin(bearing)])
     rocks = replace(rocks, boulders=np.array([[*place, diameter, *rng.random(ROW - 3)]]))
