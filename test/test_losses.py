@@ -37,12 +37,13 @@ from train.losses import (
     l2_depth,
     laplace_nll,
     lovasz_softmax,
+    near_cross_entropy,
     near_depth,
     near_relief,
     silog,
     upsample_to,
 )
-from train.objective import depth_terms, ROCK
+from train.objective import depth_terms, label_terms, ROCK
 
 INF, NAN = float('inf'), float('nan')
 
@@ -70,6 +71,27 @@ def test_cross_entropy_by_hand():
     weights = torch.tensor([3.0, 1.0])
     expected = (3 * log(4) + log(4 / 3)) / 4
     assert cross_entropy(logits, label, weights).item() == pytest.approx(expected)
+
+
+def test_near_cross_entropy_by_hand():
+    """Of pixels at 1 and 2 m; what is far, of no depth or unlabelled says nothing."""
+    logits = torch.tensor([[[[0.0, 0.0, 9.0, 9.0, 9.0]], [[log(3), log(3), 0.0, 0.0, 0.0]]]])
+    label = torch.tensor([[[0, 1, 1, 1, UNLABELLED]]])
+    truth = image([1, 2, 12, INF, 1])
+    by_hand = (1 * log(4) + 4 * log(4 / 3)) / (1 + 4)
+    assert near_cross_entropy(logits, label, truth).item() == pytest.approx(by_hand)
+    weights = torch.tensor([3.0, 1.0])
+    by_hand = (1 * 3 * log(4) + 4 * log(4 / 3)) / (3 + 4)
+    assert near_cross_entropy(logits, label, truth, weights).item() == pytest.approx(by_hand)
+
+
+def test_near_labels_need_depth():
+    config = LossConfig(near_labels=2.0)
+    logits, label = torch.zeros(1, 5, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int64)
+    weights, truth = torch.ones(5), torch.full((1, 1, 4, 4), 3.0)
+    terms = label_terms(config, logits, label, weights, truth)
+    assert terms['near_labels'].item() == pytest.approx(2.0 * log(5))
+    assert 'near_labels' not in label_terms(config, logits, label, weights)
 
 
 def test_lovasz_by_hand():

@@ -87,6 +87,7 @@ class LossConfig:
     Params:
         cross_entropy, lovasz: on labels.
         class_balance: power p of the class weights share^−p in the cross-entropy; 0 = equal.
+        near_labels: a cross-entropy of what is near; for networks that learn depth as well.
         l1, l2: on depth divided by the model's `max_depth`, clipped to [0, 1].
         silog, gradient: on log-depth.
         near_relief, rock_relief: on log-depth, the shape of near ground, and of rocks on it.
@@ -100,6 +101,7 @@ class LossConfig:
     cross_entropy: float = 1.0
     lovasz: float = 0.0
     class_balance: float = 0.0
+    near_labels: float = 0.0
     l1: float = 0.0
     l2: float = 0.0
     silog: float = 0.0

@@ -31,9 +31,17 @@ def class_weights(config: LossConfig, share: np.ndarray, device: torch.device) -
 
 
 def label_terms(
-    config: LossConfig, logits: Tensor, label: Tensor, weights: Tensor
+    config: LossConfig,
+    logits: Tensor,
+    label: Tensor,
+    weights: Tensor,
+    truth: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Return the terms on labels: logits (B, 5, h, w), upsampled, against label (B, H, W)."""
+    """
+    Return the terms on labels: logits (B, 5, h, w), upsampled, against label (B, H, W).
+
+    Without `truth` (B, 1, H, W), the depth in metres, there is no `near_labels`.
+    """
     logits = losses.upsample_to(logits, label.shape[-2:])
     terms = {}
     if config.cross_entropy:
@@ -43,6 +51,9 @@ def label_terms(
         # Logits come from stride 2 at best: every second pixel says it all and sorts faster.
         value = losses.lovasz_softmax(logits[..., ::2, ::2], label[..., ::2, ::2])
         terms['lovasz'] = config.lovasz * value
+    if config.near_labels and truth is not None:
+        value = losses.near_cross_entropy(logits, label, truth, weights)
+        terms['near_labels'] = config.near_labels * value
     return terms
 
 

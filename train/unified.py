@@ -154,7 +154,7 @@ def make_loss(
 
     def terms(model: UnifiedModel, batch: Batch) -> dict[str, Tensor]:
         logits, depth, log_scale = model(batch.images)
-        found = label_terms(config, logits, batch.label, weights)
+        found = label_terms(config, logits, batch.label, weights, batch.depth)
         found |= depth_terms(config, depth, log_scale, batch.depth, batch.label, max_depth)
         depth = upsample_to(depth, batch.label.shape[-2:])
         if config.adversarial:
