@@ -272,6 +272,24 @@ def test_a_drive_towards_a_rock(rover: Rover) -> None:
     assert len(rover.costmap.lethal()) == 0
 
 
+@pytest.mark.parametrize('limit', ['shipped', 'default'])
+def test_a_rock_too_near_to_be_seen_stays_marked(
+    node: tuple[InProcess, TrueNetwork], limit: str
+) -> None:
+    """Under the image, all rays pass over it; by Nav2's default they clear there as well."""
+    parameters = shipped_parameters('local_costmap')
+    if limit == 'default':
+        parameters['obstacle_layer']['clearing']['raytrace_min_range'] = 0.0
+    rover = Rover(*node, ReferenceCostmap(parameters))
+    rock = Ball((AHEAD, 0.155, 0.0), 0.3)
+    scene = FlatScene(rock)
+    for rover.x in np.arange(0.0, 4.7, 0.5):
+        rover.look(scene)
+    _, label = scene.view(CAMERA, rover.camera_in_odom)
+    assert not (label == ROCK).any()
+    assert bool(rover.lethal_at(rock)) == (limit == 'shipped')
+
+
 def test_hazards_and_clearing_are_of_one_frame(rover: Rover) -> None:
     rover.look(FlatScene(ROCK_AHEAD))
     hazards, clearing = (rover.clouds[topic] for topic in CLOUDS)
