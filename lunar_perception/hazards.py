@@ -47,6 +47,7 @@ class HazardRule:
             either of them.
         max_range: metres from the camera up to which it counts.
         min_points: least number of hazards that lie together, itself among them.
+        min_rise: metres that a rock stands up at least, as a network sees it.
 
     """
 
@@ -55,6 +56,7 @@ class HazardRule:
     min_confidence: float
     max_range: float
     min_points: int
+    min_rise: float
 
     @property
     def by_class(self) -> bool:
@@ -120,6 +122,20 @@ def sharpened(points: np.ndarray, rock: np.ndarray, sigma: np.ndarray | None) ->
     return points * scale[..., None]
 
 
+def rise(points: np.ndarray, mask: np.ndarray, down: np.ndarray) -> np.ndarray:
+    """
+    Return how far each one's group reaches up, (h, w) metres; 0 where `mask` (h, w) is false.
+
+    `down` (3,) points along gravity in the frame of `points` (h, w, 3). A patch of level ground
+    that is called rock reaches up nowhere, however large it is.
+    """
+    known = mask & np.isfinite(points[..., 2])
+    groups = _groups(known, points)
+    height = points[known] @ -(down / np.linalg.norm(down))
+    lowest, highest = _extremes(groups[known], height)
+    return np.where(known, (highest - lowest)[groups], 0)
+
+
 def beyond_rocks(points: np.ndarray, rock: np.ndarray) -> np.ndarray:
     """
     Return which points of `rock` lie behind their rock, (h, w) bool.
@@ -131,11 +147,8 @@ def beyond_rocks(points: np.ndarray, rock: np.ndarray) -> np.ndarray:
     groups = _groups(known, points)[known]
     x, _, z = points[known].T
     distance = np.hypot(x, z)
-    nearest, left = np.full((2, int(groups.max(initial=0)) + 1), np.inf)
-    right = -left
-    np.minimum.at(nearest, groups, distance)
-    np.minimum.at(left, groups, x)
-    np.maximum.at(right, groups, x)
+    nearest, _ = _extremes(groups, distance)
+    left, right = _extremes(groups, x)
     farthest = nearest + np.maximum(right - left, LEAST_DEPTH_M)
     beyond = np.zeros(rock.shape, bool)
     beyond[known] = distance > farthest[groups]
@@ -155,6 +168,15 @@ def surest(mask: np.ndarray, points: np.ndarray, confidence: np.ndarray) -> np.n
     highest = np.zeros(int(groups.max()) + 1, confidence.dtype)
     np.maximum.at(highest, groups[mask], confidence[mask])
     return highest[groups]
+
+
+def _extremes(groups: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the least and the largest of `values` (n,) by group (n,); +Inf, −Inf of none."""
+    count = int(groups.max(initial=0)) + 1
+    least, largest = np.full(count, np.inf), np.full(count, -np.inf)
+    np.minimum.at(least, groups, values)
+    np.maximum.at(largest, groups, values)
+    return least, largest
 
 
 def _groups(mask: np.ndarray, points: np.ndarray) -> np.ndarray:

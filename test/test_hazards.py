@@ -23,6 +23,7 @@ from lunar_perception.hazards import (
     HazardRule,
     LEAST_DEPTH_M,
     LINK_M,
+    rise,
     sharpened,
 )
 from lunar_perception.taxonomy import LUNAR_TERRAIN
@@ -41,6 +42,7 @@ def rule(**changes: object) -> HazardRule:
             'min_confidence': 0.0,
             'max_range': 20.0,
             'min_points': 3,
+            'min_rise': 0.08,
             **changes,
         }
     )
@@ -211,3 +213,24 @@ def test_a_rock_is_no_deeper_than_it_is_wide(width: float, depth: float) -> None
     assert not beyond[:, 21:].any()
     np.testing.assert_array_equal(beyond[:, 10], both[:, 10, 2] - 5.0 > depth)
     assert not beyond_rocks(both, np.zeros_like(rock)).any()
+
+
+def test_a_group_rises_by_the_height_that_it_spans() -> None:
+    """A ramp of 0.1 m, a wall of 0.5 m, and what is no rock, in a camera that is tilted."""
+    tilt = np.deg2rad(25.0)
+    down = np.array([0.0, np.cos(tilt), np.sin(tilt)])
+    ahead = np.array([0.0, -np.sin(tilt), np.cos(tilt)])
+    points = np.zeros((6, 9, 3))
+    points[..., 0] = 0.1 * np.arange(9)
+    rows = np.arange(6)[:, None, None]
+    points[:, :4] += rows * (0.2 * ahead - 0.02 * down)
+    points[:, 5:] += -rows * 0.1 * down
+    mask = np.ones((6, 9), bool)
+    mask[:, 4] = False
+    mask[0, 8] = False  # the wall is seen whole beside it
+    points[5, 0] = np.nan  # so is the ramp
+    rises = rise(points, mask, 9.81 * down)
+    np.testing.assert_allclose(rises[:5, :4], 0.1, atol=1e-9)
+    np.testing.assert_allclose(rises[1:, 5:], 0.5, atol=1e-9)
+    assert not rises[~mask].any() and rises[5, 0] == 0
+    assert not rise(points, mask & False, down).any()

@@ -16,6 +16,8 @@
 
 import struct
 
+from generated_ground import CAMERA as GROUND_CAMERA
+from generated_ground import depth_of, flat, PITCH_DEG, with_rock
 from lunar_perception.camera import PinholeCamera
 from lunar_perception.hazards import HazardRule
 from lunar_perception.nodes.point_clouds import (
@@ -26,12 +28,14 @@ from lunar_perception.nodes.point_clouds import (
     POINT,
 )
 from lunar_perception.taxonomy import LUNAR_TERRAIN, SKY
+from lunar_perception.traversability import down_from_pitch, LETHAL
 import numpy as np
 import pytest
 from std_msgs.msg import Header
 
 ROCK, CRATER = LUNAR_TERRAIN.ids_of(['rock', 'crater'])
 CAMERA = PinholeCamera(width=31, height=18, fx=21.7, fy=33.3, cx=11.2, cy=4.9)
+DOWN = down_from_pitch(0.0)
 
 
 def frame(nearest: float = 0.5, farthest: float = 60.0) -> dict[str, np.ndarray]:
@@ -87,8 +91,8 @@ def test_far_points_are_float32_nearest_to_the_truth() -> None:
 def test_hazards_are_the_points_of_their_classes_within_range() -> None:
     values = frame()
     points = points_of(values, 2)
-    rule = HazardRule('class', (ROCK, CRATER), 0.0, 20.0, 1)
-    hazards = hazard_points(points, None, None, rule)
+    rule = HazardRule('class', (ROCK, CRATER), 0.0, 20.0, 1, 0.0)
+    hazards = hazard_points(points, None, None, rule, DOWN)
     expected = [
         point
         for point in points.ravel()
@@ -97,7 +101,8 @@ def test_hazards_are_the_points_of_their_classes_within_range() -> None:
     ]
     assert 0 < len(expected) < points.size
     np.testing.assert_array_equal(hazards, np.array(expected))
-    assert len(hazard_points(points, None, None, HazardRule('class', (), 0.0, 20.0, 1))) == 0
+    nothing = HazardRule('class', (), 0.0, 20.0, 1, 0.0)
+    assert len(hazard_points(points, None, None, nothing, DOWN)) == 0
 
 
 def test_hazards_alone_are_drawn_to_the_rocks_whose_smeared_outline_they_are() -> None:
@@ -107,9 +112,9 @@ def test_hazards_alone_are_drawn_to_the_rocks_whose_smeared_outline_they_are() -
     label = np.where(depth < 8, ROCK, CRATER).astype(np.uint8)
     image, sure = np.zeros((60, 150, 3), np.uint8), np.ones(depth.shape, np.float32)
     points = organised_points(depth, CAMERA.resized(150, 60), image, label, sure, 1)
-    rule, before = HazardRule('class', (ROCK,), 0.0, 20.0, 1), points.copy()
-    known = hazard_points(points, None, None, rule)
-    drawn = hazard_points(points, np.where(depth == 6.5, 1.0, 0.0), None, rule)
+    rule, before = HazardRule('class', (ROCK,), 0.0, 20.0, 1, 0.0), points.copy()
+    known = hazard_points(points, None, None, rule, DOWN)
+    drawn = hazard_points(points, np.where(depth == 6.5, 1.0, 0.0), None, rule, DOWN)
     assert known['z'].max() == 6.5 and drawn['z'].max() == 5.0
     assert len(drawn) == len(known) == (label == ROCK).sum()
     np.testing.assert_array_equal(points, before)
@@ -121,13 +126,36 @@ def test_a_network_s_rock_is_no_deeper_than_wide_and_a_true_one_as_it_is() -> No
     label[20:50, 50:60] = ROCK  # straight ahead, up to 0.6 m wide, 2 m deep
     image, sure = np.zeros((60, 150, 3), np.uint8), np.ones(depth.shape, np.float32)
     points = organised_points(depth, CAMERA.resized(150, 60), image, label, sure, 1)
-    rule = HazardRule('class', (ROCK,), 0.0, 20.0, 1)
+    rule = HazardRule('class', (ROCK,), 0.0, 20.0, 1, 0.0)
     true, seen = (
-        hazard_points(points, sigma, None, rule) for sigma in (None, np.zeros_like(depth))
+        hazard_points(points, sigma, None, rule, DOWN) for sigma in (None, np.zeros_like(depth))
     )
     assert len(true) == (label == ROCK).sum()
     assert seen['z'].min() == true['z'].min()
     assert np.ptp(seen['z']) < 0.8 < 1.9 < np.ptp(true['z'])
+
+
+@pytest.mark.parametrize('sources', ['class', 'both'])
+def test_a_network_s_rock_stands_up_and_a_true_one_may_be_low(sources: str) -> None:
+    """Two patches are called rock: a block of 0.4 m, and a stretch of level ground beside it."""
+    ground = depth_of(flat)
+    block = depth_of(with_rock(5.0, radius=0.4, left=-1.0))
+    label = np.where(block < ground, ROCK, CRATER).astype(np.uint8)
+    label[95:105, 60:80] = ROCK
+    patch = (label == ROCK) & (block == ground)
+    image, sure = np.zeros((*label.shape, 3), np.uint8), np.ones(label.shape, np.float32)
+    points = organised_points(block, GROUND_CAMERA, image, label, sure, 1)
+    down = down_from_pitch(PITCH_DEG)
+    cost = np.zeros(label.shape, np.uint8)
+    rule = HazardRule(sources, (ROCK,), 0.0, 20.0, 1, 0.1)
+    true = hazard_points(points, None, cost, rule, down)
+    seen = hazard_points(points, np.zeros_like(block), cost, rule, down)
+    assert len(true) == (label == ROCK).sum() > len(seen) > 0.5 * (block < ground).sum()
+    assert seen['x'].min() > 0 > true['x'].min()
+    # Whoever says that the ground there is too steep is heard all the same.
+    cost[patch] = LETHAL
+    steep = hazard_points(points, np.zeros_like(block), cost, rule, down)
+    assert (len(steep) == len(seen) + patch.sum()) == (sources == 'both')
 
 
 def test_clearing_ends_every_known_ray_at_a_finite_point() -> None:

@@ -44,6 +44,9 @@ if TYPE_CHECKING:  # importing torch takes seconds, and topics are to be adverti
 GEOMETRY_WIDTH = 400
 """Points in a row that the ground is judged by, at least, where the image has as many."""
 
+RISE = 0.4
+"""Share of the highest step that a rock must stand up by; a network smears its upper edge."""
+
 
 class FrameOutputs:
     """
@@ -103,12 +106,14 @@ class FrameOutputs:
             min_confidence=parameters.min_hazard_confidence,
             max_range=parameters.max_range,
             min_points=parameters.min_hazard_points,
+            min_rise=RISE * parameters.max_step,
         )
         sigma = self._prediction.uncertainty
         if sigma is not None:
             sigma = self._sampled(sigma)
         cost = self._cost if rule.by_geometry else None
-        return cloud_message(hazard_points(self._points, sigma, cost, rule), self._header)
+        points = hazard_points(self._points, sigma, cost, rule, self._down)
+        return cloud_message(points, self._header)
 
     def clearing(self) -> PointCloud2:
         parameters = self._parameters

@@ -17,9 +17,9 @@
 from array import array
 
 from lunar_perception.camera import PinholeCamera
-from lunar_perception.hazards import beyond_rocks, hazard_mask, HazardRule, sharpened
+from lunar_perception.hazards import beyond_rocks, hazard_mask, HazardRule, rise, sharpened
 from lunar_perception.nodes.codec import data_bytes
-from lunar_perception.taxonomy import LUNAR_TERRAIN
+from lunar_perception.taxonomy import LUNAR_TERRAIN, UNLABELLED
 import numpy as np
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
@@ -87,21 +87,30 @@ def places_of(points: np.ndarray) -> np.ndarray:
 
 
 def hazard_points(
-    points: np.ndarray, sigma: np.ndarray | None, cost: np.ndarray | None, rule: HazardRule
+    points: np.ndarray,
+    sigma: np.ndarray | None,
+    cost: np.ndarray | None,
+    rule: HazardRule,
+    down: np.ndarray,
 ) -> np.ndarray:
     """
     Return those of an image's points (h, w) that are hazards, (n,); n ≤ h · w.
 
-    `sigma` (h, w) metres is a network's depth's: with it, rocks' outlines are `sharpened`, and
-    what lies `beyond_rocks` is none. Without it depth is taken for true. `cost` (h, w) is the
-    ground's, as `hazard_mask` takes it.
+    `sigma` (h, w) metres is a network's depth's: with it, rocks' outlines are `sharpened`, what
+    does not `rise` by `min_rise` is no rock, and what lies `beyond_rocks` is no hazard. Without
+    it depth is taken for true. `cost` (h, w) is the ground's, as `hazard_mask` takes it; `down`
+    (3,) points along gravity in the camera's frame.
     """
     label, confidence = points['label'], points['confidence']
     rock = label == ROCK
     places = sharpened(places_of(points), rock, sigma)
-    mask = hazard_mask(places, label, confidence, cost, rule)
-    if sigma is not None:
-        mask &= ~beyond_rocks(places, rock)
+    if sigma is None:
+        mask = hazard_mask(places, label, confidence, cost, rule)
+    else:
+        flat = rock & (rise(places, rock, down) < rule.min_rise)
+        label = np.where(flat, np.uint32(UNLABELLED), label)
+        mask = hazard_mask(places, label, confidence, cost, rule)
+        mask &= ~beyond_rocks(places, rock & ~flat)
     hazards = points.view(WHOLE)[mask].view(POINT)
     for axis, values in zip('xyz', places[mask].T, strict=True):
         hazards[axis] = values
