@@ -122,49 +122,50 @@ def sharpened(points: np.ndarray, rock: np.ndarray, sigma: np.ndarray | None) ->
     return points * scale[..., None]
 
 
-def rise(points: np.ndarray, mask: np.ndarray, down: np.ndarray) -> np.ndarray:
+def rise(points: np.ndarray, groups: np.ndarray, down: np.ndarray) -> np.ndarray:
     """
-    Return how far each one's group reaches up, (h, w) metres; 0 where `mask` (h, w) is false.
+    Return how far each one's group reaches up, (h, w) metres; 0 where there is no group.
 
-    `down` (3,) points along gravity in the frame of `points` (h, w, 3). A patch of level ground
-    that is called rock reaches up nowhere, however large it is.
+    `points` (h, w, 3) metres, finite in `groups` (h, w), which are as `groups_of` returns them;
+    `down` (3,) points along gravity in their frame. A patch of level ground that is called rock
+    reaches up nowhere, however large it is.
     """
-    known = mask & np.isfinite(points[..., 2])
-    groups = _groups(known, points)
-    height = points[known] @ -(down / np.linalg.norm(down))
-    lowest, highest = _extremes(groups[known], height)
-    return np.where(known, (highest - lowest)[groups], 0)
+    grouped = groups > 0
+    height = points[grouped] @ -(down / np.linalg.norm(down))
+    lowest, highest = _extremes(groups[grouped], height)
+    return np.where(grouped, (highest - lowest)[groups], 0)
 
 
-def beyond_rocks(points: np.ndarray, rock: np.ndarray) -> np.ndarray:
+def beyond_rocks(points: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """
-    Return which points of `rock` lie behind their rock, (h, w) bool.
+    Return which points of rocks lie behind their rock, (h, w) bool.
 
-    A rock is about as deep as it is wide: points (h, w, 3) of one group that are farther than
-    that behind its nearest one are ground that is called rock, or depth that is smeared.
+    A rock is about as deep as it is wide: points (h, w, 3) of one of `groups` (h, w) that are
+    farther than that behind its nearest one are ground that is called rock, or depth that is
+    smeared.
     """
-    known = rock & np.isfinite(points[..., 2])
-    groups = _groups(known, points)[known]
-    x, _, z = points[known].T
+    grouped = groups > 0
+    number = groups[grouped]
+    x, _, z = points[grouped].T
     distance = np.hypot(x, z)
-    nearest, _ = _extremes(groups, distance)
-    left, right = _extremes(groups, x)
+    nearest, _ = _extremes(number, distance)
+    left, right = _extremes(number, x)
     farthest = nearest + np.maximum(right - left, LEAST_DEPTH_M)
-    beyond = np.zeros(rock.shape, bool)
-    beyond[known] = distance > farthest[groups]
+    beyond = np.zeros(groups.shape, bool)
+    beyond[grouped] = distance > farthest[number]
     return beyond
 
 
 def group_sizes(mask: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Return how many points each one's group has, (h, w) int; 0 where `mask` (h, w) is false."""
-    groups = _groups(mask, points)
+    groups = groups_of(mask, points)
     sizes: np.ndarray = np.bincount(groups.ravel())[groups]
     return sizes * mask
 
 
 def surest(mask: np.ndarray, points: np.ndarray, confidence: np.ndarray) -> np.ndarray:
     """Return the highest `confidence` (h, w) in each one's group; 0 where `mask` is false."""
-    groups = _groups(mask, points)
+    groups = groups_of(mask, points)
     highest = np.zeros(int(groups.max()) + 1, confidence.dtype)
     np.maximum.at(highest, groups[mask], confidence[mask])
     return highest[groups]
@@ -179,7 +180,7 @@ def _extremes(groups: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.nd
     return least, largest
 
 
-def _groups(mask: np.ndarray, points: np.ndarray) -> np.ndarray:
+def groups_of(mask: np.ndarray, points: np.ndarray) -> np.ndarray:
     """
     Return the number of each point's group, (h, w) int from 1; 0 where `mask` (h, w) is false.
 

@@ -17,7 +17,14 @@
 from array import array
 
 from lunar_perception.camera import PinholeCamera
-from lunar_perception.hazards import beyond_rocks, hazard_mask, HazardRule, rise, sharpened
+from lunar_perception.hazards import (
+    beyond_rocks,
+    groups_of,
+    hazard_mask,
+    HazardRule,
+    rise,
+    sharpened,
+)
 from lunar_perception.nodes.codec import data_bytes
 from lunar_perception.taxonomy import LUNAR_TERRAIN, UNLABELLED
 import numpy as np
@@ -107,10 +114,11 @@ def hazard_points(
     if sigma is None:
         mask = hazard_mask(places, label, confidence, cost, rule)
     else:
-        flat = rock & (rise(places, rock, down) < rule.min_rise)
+        groups = groups_of(rock & np.isfinite(places[..., 2]), places)
+        flat = rock & (rise(places, groups, down) < rule.min_rise)
         label = np.where(flat, np.uint32(UNLABELLED), label)
         mask = hazard_mask(places, label, confidence, cost, rule)
-        mask &= ~beyond_rocks(places, rock & ~flat)
+        mask &= flat | ~beyond_rocks(places, groups)
     hazards = points.view(WHOLE)[mask].view(POINT)
     for axis, values in zip('xyz', places[mask].T, strict=True):
         hazards[axis] = values
