@@ -136,13 +136,13 @@ def rise(points: np.ndarray, groups: np.ndarray, down: np.ndarray) -> np.ndarray
     return np.where(grouped, (highest - lowest)[groups], 0)
 
 
-def beyond_rocks(points: np.ndarray, groups: np.ndarray) -> np.ndarray:
+def beyond_rocks(points: np.ndarray, groups: np.ndarray, down: np.ndarray) -> np.ndarray:
     """
     Return which points of rocks lie behind their rock, (h, w) bool.
 
     A rock is about as deep as it is wide: points (h, w, 3) of one of `groups` (h, w) that are
     farther than that behind its nearest one are ground that is called rock, or depth that is
-    smeared.
+    smeared, unless they are another rock's face: steeper than 45° against gravity, `down` (3,).
     """
     grouped = groups > 0
     number = groups[grouped]
@@ -153,7 +153,16 @@ def beyond_rocks(points: np.ndarray, groups: np.ndarray) -> np.ndarray:
     farthest = nearest + np.maximum(right - left, LEAST_DEPTH_M)
     beyond = np.zeros(groups.shape, bool)
     beyond[grouped] = distance > farthest[number]
-    return beyond
+    return beyond & ~_steep(points, down)
+
+
+def _steep(points: np.ndarray, down: np.ndarray) -> np.ndarray:
+    """Return where the point above is farther up, than away, from the one below; (h, w) bool."""
+    up = points @ -(down / np.linalg.norm(down))
+    away = np.sqrt(np.maximum((points**2).sum(axis=-1) - up**2, 0))
+    steep = np.zeros(up.shape, bool)
+    steep[1:-1] = up[:-2] - up[2:] > np.abs(away[:-2] - away[2:])
+    return steep
 
 
 def group_sizes(mask: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -32,6 +32,9 @@ from lunar_perception.traversability import assess, down_from_pitch, LETHAL, Lim
 import numpy as np
 import pytest
 
+DOWN = np.array([0.0, 1.0, 0.0])
+"""Along gravity, of a camera that looks level."""
+
 REGOLITH, CRATER, ROCK = LUNAR_TERRAIN.ids_of(['regolith', 'crater', 'rock'])
 
 
@@ -210,10 +213,24 @@ def test_a_rock_is_no_deeper_than_it_is_wide(width: float, depth: float) -> None
     other = np.add(plane(31, 10), [3.0, 0.0, 0.0])
     both = np.concatenate([points, other], axis=1).astype(np.float32)
     rock = np.ones(both.shape[:2], bool)
-    beyond = beyond_rocks(both, groups_of(rock, both))
+    beyond = beyond_rocks(both, groups_of(rock, both), DOWN)
     assert not beyond[:, 21:].any()
     np.testing.assert_array_equal(beyond[:, 10], both[:, 10, 2] - 5.0 > depth)
-    assert not beyond_rocks(both, np.zeros(rock.shape, int)).any()
+    assert not beyond_rocks(both, np.zeros(rock.shape, int), DOWN).any()
+
+
+def test_another_rock_s_face_behind_a_rock_is_no_smear() -> None:
+    """A wall, ground that is called rock behind it, and at the end of that another wall."""
+    x = np.linspace(-0.3, 0.3, 21)
+    wall = np.linspace(0.8, 0.1, 8)
+    z = np.concatenate([np.full(8, 7.0), np.linspace(6.9, 5.1, 19), np.full(8, 5.0)])
+    up = np.concatenate([wall, np.linspace(0.05, 0.75, 19), wall])
+    points = np.stack(np.broadcast_arrays(x, -up[:, None], z[:, None]), -1)
+    groups = groups_of(np.ones(points.shape[:2], bool), points)
+    assert groups.max() == 1
+    beyond = beyond_rocks(points, groups, DOWN)
+    assert beyond[8:20].all()  # behind by more than the 0.6 m that the group is wide
+    assert not beyond[1:7].any() and not beyond[22:].any()
 
 
 def test_a_group_rises_by_the_height_that_it_spans() -> None:

@@ -118,7 +118,7 @@ def hazard_points(
         flat = rock & (rise(places, groups, down) < rule.min_rise)
         label = np.where(flat, np.uint32(UNLABELLED), label)
         mask = hazard_mask(places, label, confidence, cost, rule)
-        mask &= flat | ~beyond_rocks(places, groups)
+        mask &= flat | ~beyond_rocks(places, groups, down)
     hazards = points.view(WHOLE)[mask].view(POINT)
     for axis, values in zip('xyz', places[mask].T, strict=True):
         hazards[axis] = values
