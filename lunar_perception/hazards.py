@@ -153,16 +153,24 @@ def beyond_rocks(points: np.ndarray, groups: np.ndarray, down: np.ndarray) -> np
     farthest = nearest + np.maximum(right - left, LEAST_DEPTH_M)
     beyond = np.zeros(groups.shape, bool)
     beyond[grouped] = distance > farthest[number]
-    return beyond & ~_steep(points, down)
+    beyond[beyond] = ~_steep(points, beyond, down)
+    return beyond
 
 
-def _steep(points: np.ndarray, down: np.ndarray) -> np.ndarray:
-    """Return where the point above is farther up, than away, from the one below; (h, w) bool."""
-    up = points @ -(down / np.linalg.norm(down))
-    away = np.sqrt(np.maximum((points**2).sum(axis=-1) - up**2, 0))
-    steep = np.zeros(up.shape, bool)
-    steep[1:-1] = up[:-2] - up[2:] > np.abs(away[:-2] - away[2:])
+def _steep(points: np.ndarray, chosen: np.ndarray, down: np.ndarray) -> np.ndarray:
+    """Return of each `chosen` point whether from below to above it goes more up than away."""
+    rows, columns = np.nonzero(chosen)  # few of all
+    below = points[np.minimum(rows + 1, len(points) - 1), columns]
+    above = points[np.maximum(rows - 1, 0), columns]
+    up, away = np.subtract(_up_and_away(above, down), _up_and_away(below, down))
+    steep: np.ndarray = up > np.abs(away)
     return steep
+
+
+def _up_and_away(points: np.ndarray, down: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return how high points (n, 3) are over the camera, and how far along level ground."""
+    up = points @ -(down / np.linalg.norm(down))
+    return up, np.sqrt(np.maximum(np.einsum('nc,nc->n', points, points) - up**2, 0))
 
 
 def group_sizes(mask: np.ndarray, points: np.ndarray) -> np.ndarray:
