@@ -84,7 +84,11 @@ class UnifiedParameters(PerceptionParameters):
         20.0, 'Steepest slope that the rover can stand on, in degrees.', least=1.0, most=89.0
     )
     max_step: float = ros_parameter(
-        0.2, 'Highest step that the rover can climb, in metres.', least=0.01, most=10.0
+        0.2,
+        'Highest step that the rover can climb, in metres; of what the network calls rock, only '
+        'what stands up by 0.4 of it is a hazard.',
+        least=0.01,
+        most=10.0,
     )
     slope_window: float = ros_parameter(
         1.1,
