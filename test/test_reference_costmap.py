@@ -38,7 +38,7 @@ def small(**changes: Any) -> ReferenceCostmap:
     layer = parameters['obstacle_layer']
     layer['footprint_clearing_enabled'] = False
     for source in ('hazards', 'clearing'):
-        layer[source] |= changes
+        layer[source] |= {'raytrace_min_range': 0.0, **changes}
     return ReferenceCostmap(parameters)
 
 
@@ -95,14 +95,19 @@ def test_what_is_marked(
     assert bool(len(costmap.lethal())) == marked
 
 
-def test_a_ray_beyond_the_window_clears_to_its_border_and_one_beyond_its_range_to_that() -> None:
-    for changes, last in (({}, 5.5), ({'raytrace_max_range': 2.0}, 2.5)):
+def test_a_ray_clears_within_the_window_and_its_range() -> None:
+    for changes, first, last in (
+        ({}, 0.5, 5.5),
+        ({'raytrace_max_range': 2.0}, 0.5, 2.5),
+        ({'raytrace_min_range': 1.5}, 2.5, 5.5),
+    ):
         costmap = small(**changes)
         costmap.receive('/perception/points/clearing', cloud_of((40.0, 0.0, 0.0)), np.eye(4))
         costmap.update()
         free = np.argwhere(costmap.cost == FREE)
         assert set(free[:, 0]) == {4}
-        assert costmap.origin[0] + free[:, 1].max() + 0.5 == last
+        ahead = costmap.origin[0] + free[:, 1] + 0.5
+        assert (ahead.min(), ahead.max()) == (first, last)
 
 
 def test_the_window_rolls_and_the_world_stays() -> None:
