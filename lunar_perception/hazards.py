@@ -131,8 +131,7 @@ def rise(points: np.ndarray, groups: np.ndarray, down: np.ndarray) -> np.ndarray
     reaches up nowhere, however large it is.
     """
     grouped = groups > 0
-    height = points[grouped] @ -(down / np.linalg.norm(down))
-    lowest, highest = _extremes(groups[grouped], height)
+    lowest, highest = _extremes(groups[grouped], _height(points[grouped], down))
     return np.where(grouped, (highest - lowest)[groups], 0)
 
 
@@ -162,15 +161,21 @@ def _steep(points: np.ndarray, chosen: np.ndarray, down: np.ndarray) -> np.ndarr
     rows, columns = np.nonzero(chosen)  # few of all
     below = points[np.minimum(rows + 1, len(points) - 1), columns]
     above = points[np.maximum(rows - 1, 0), columns]
-    up, away = np.subtract(_up_and_away(above, down), _up_and_away(below, down))
-    steep: np.ndarray = up > np.abs(away)
+    up = _height(above, down) - _height(below, down)
+    steep: np.ndarray = up > np.abs(_away(above, down) - _away(below, down))
     return steep
 
 
-def _up_and_away(points: np.ndarray, down: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return how high points (n, 3) are over the camera, and how far along level ground."""
-    up = points @ -(down / np.linalg.norm(down))
-    return up, np.sqrt(np.maximum(np.einsum('nc,nc->n', points, points) - up**2, 0))
+def _height(points: np.ndarray, down: np.ndarray) -> np.ndarray:
+    """Return how high points (n, 3) are over the camera, (n,) metres."""
+    height: np.ndarray = points @ -(down / np.linalg.norm(down))
+    return height
+
+
+def _away(points: np.ndarray, down: np.ndarray) -> np.ndarray:
+    """Return how far points (n, 3) are from the camera along level ground, (n,) metres."""
+    away: np.ndarray = np.linalg.norm(np.cross(points, down / np.linalg.norm(down)), axis=-1)
+    return away
 
 
 def group_sizes(mask: np.ndarray, points: np.ndarray) -> np.ndarray:

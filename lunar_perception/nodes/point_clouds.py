@@ -116,9 +116,10 @@ def hazard_points(
     else:
         groups = groups_of(rock & np.isfinite(places[..., 2]), places)
         flat = rock & (rise(places, groups, down) < rule.min_rise)
+        groups[flat] = 0
         label = np.where(flat, np.uint32(UNLABELLED), label)
         mask = hazard_mask(places, label, confidence, cost, rule)
-        mask &= flat | ~beyond_rocks(places, groups, down)
+        mask &= ~beyond_rocks(places, groups, down)
     hazards = points.view(WHOLE)[mask].view(POINT)
     for axis, values in zip('xyz', places[mask].T, strict=True):
         hazards[axis] = values
