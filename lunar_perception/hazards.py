@@ -26,14 +26,11 @@ SOURCES = ('class', 'geometry', 'both')
 LINK_M = 0.5
 """Metres up to which points that are neighbours in the image belong together."""
 
-SMEAR = 0.004
-"""How far a network smears the depth of an outline, as a share of the image's width."""
+SMEAR = 0.016
+"""How far a network smears the outline of a rock, as a share of the image's width."""
 
 LEAST_DEPTH_M = 0.3
 """Metres that a rock may be deep, however narrow it looks."""
-
-STEP, UNSURE = 0.03, 0.1
-"""Shares of the depth: the least step, and the least sigma that tells of a smeared one."""
 
 
 @dataclass(frozen=True)
@@ -94,31 +91,24 @@ def hazard_mask(
     return hazard & (group_sizes(hazard, points) >= rule.min_points)
 
 
-def sharpened(points: np.ndarray, rock: np.ndarray, sigma: np.ndarray | None) -> np.ndarray:
+def sharpened(points: np.ndarray, rock: np.ndarray) -> np.ndarray:
     """
     Return points (h, w, 3) with the smeared outlines of rocks drawn to the rocks.
 
     From a rock to the ground behind it true depth is a step. A network's is a steep slope, whose
-    points hang in the air behind the rock, and would mark cells where nothing stands. A point of
-    `rock` (h, w) bool is taken for one of these when the network is unsure of its depth (`sigma`
-    (h, w) metres), and it lies farther than a point of a rock beside it and nearer than another,
-    both by a step. It moves along its ray to the depth of the nearest rock beside it. Without
-    `sigma`, as of true depth, nothing moves.
+    points hang in the air behind the rock, and would mark cells where nothing stands. So a point
+    of `rock` (h, w) bool that lies more than `LEAST_DEPTH_M` behind the nearest rock beside it,
+    up to `SMEAR` away in the image, moves along its ray until it lies that far behind.
     """
     reach = round(SMEAR * points.shape[1])
-    if sigma is None or reach == 0:
+    if reach == 0:
         return points
     depth = points[..., 2]
-    unknown = ~np.isfinite(depth)
-    window = np.ones((2 * reach + 1,) * 2, np.uint8)
-    far = np.where(unknown, np.float32(np.inf), depth)
-    nearest_rock = cv2.erode(np.where(rock, far, np.float32(np.inf)), window)
-    farthest = cv2.dilate(far, window)
-    with np.errstate(invalid='ignore'):  # sigma is NaN in the sky
-        smeared = rock & ~unknown & (sigma > UNSURE * depth)
-    smeared &= (far / (1 + STEP) > nearest_rock) & (farthest / (1 + STEP) > far)
+    nearest = np.where(rock & np.isfinite(depth), depth, np.float32(np.inf))
+    limit = cv2.erode(nearest, np.ones((2 * reach + 1,) * 2, np.uint8)) + np.float32(LEAST_DEPTH_M)
+    behind = rock & (depth > limit)
     scale = np.ones_like(depth)
-    np.divide(nearest_rock, depth, out=scale, where=smeared)
+    np.divide(limit, depth, out=scale, where=behind)
     return points * scale[..., None]
 
 

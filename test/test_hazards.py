@@ -172,36 +172,37 @@ def test_a_crater_is_a_hazard_by_geometry_though_all_is_called_regolith() -> Non
             assert marked.any() == (expected and sources == 'geometry')
 
 
-def smeared_rock() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return points, rock and sigma of a rock 5 m before a wall at 8 m, and true depth."""
+def smeared_rock() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return points and rock of a rock 5 m before a wall at 8 m, and true depth."""
     truth = np.full((200, 250), 8.0, np.float32)
     truth[60:140, 80:160] = 5.0
     depth = cv2.GaussianBlur(truth, (0, 0), 1.0)
     points = CAMERA.resized(250, 200).back_project(depth)
-    rock = depth < 7.0  # labels run over the outline
-    return points, rock, np.where(depth == truth, 0.02, 0.2) * depth, truth
+    return points, depth < 7.0, truth  # labels run over the outline
 
 
 def test_smeared_outlines_of_rocks_are_drawn_to_the_rock() -> None:
-    points, rock, sigma, _ = smeared_rock()
-    sharp = sharpened(points, rock, sigma)
-    hanging, left = (((z > 5.2) & rock).sum() for z in (points[..., 2], sharp[..., 2]))
-    assert hanging > 300 and left < 0.2 * hanging
+    points, rock, _ = smeared_rock()
+    sharp = sharpened(points, rock)
+    assert (points[rock][:, 2] > 5.5).sum() > 200
+    assert sharp[rock][:, 2].max() == pytest.approx(5.0 + LEAST_DEPTH_M, abs=1e-5)
     # Along their rays, never behind where they were, and nothing but rock.
     np.testing.assert_allclose(np.cross(sharp, points), 0, atol=1e-5)
     assert (sharp[..., 2] <= points[..., 2]).all()
     np.testing.assert_array_equal(sharp[~rock], points[~rock])
 
 
-def test_what_is_known_or_no_step_stays_where_it_is() -> None:
-    points, rock, sigma, truth = smeared_rock()
-    assert sharpened(points, rock, None) is points
-    np.testing.assert_array_equal(sharpened(points, rock, 0.05 * points[..., 2]), points)
+def test_what_is_no_outline_stays_where_it_is() -> None:
+    points, rock, truth = smeared_rock()
     step = CAMERA.resized(250, 200).back_project(truth)
-    np.testing.assert_array_equal(sharpened(step, truth < 7.0, sigma), step)
-    sky = step.copy()
-    sky[truth > 7.0] = np.nan
-    np.testing.assert_array_equal(sharpened(sky, truth < 7.0, sigma), sky)
+    step[truth > 7.0] = np.nan  # sky
+    np.testing.assert_array_equal(sharpened(step, truth < 7.0), step)
+    # Depth that grows gently over a rock, of which a part is unknown, and no rock at all.
+    slope = points.copy()
+    slope[..., 2] = np.linspace(5.0, 9.0, 250)
+    slope[90:110, 100:120] = np.nan
+    np.testing.assert_array_equal(sharpened(slope, rock), slope)
+    np.testing.assert_array_equal(sharpened(points, np.zeros_like(rock)), points)
 
 
 @pytest.mark.parametrize(('width', 'depth'), [(0.65, 0.65), (1.5, 1.5), (0.1, LEAST_DEPTH_M)])

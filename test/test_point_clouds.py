@@ -19,7 +19,7 @@ import struct
 from generated_ground import CAMERA as GROUND_CAMERA
 from generated_ground import depth_of, flat, PITCH_DEG, with_rock
 from lunar_perception.camera import PinholeCamera
-from lunar_perception.hazards import HazardRule
+from lunar_perception.hazards import HazardRule, LEAST_DEPTH_M
 from lunar_perception.nodes.point_clouds import (
     clearing_points,
     cloud_message,
@@ -92,7 +92,7 @@ def test_hazards_are_the_points_of_their_classes_within_range() -> None:
     values = frame()
     points = points_of(values, 2)
     rule = HazardRule('class', (ROCK, CRATER), 0.0, 20.0, 1, 0.0)
-    hazards = hazard_points(points, None, None, rule, DOWN)
+    hazards = hazard_points(points, None, rule, DOWN, predicted=False)
     expected = [
         point
         for point in points.ravel()
@@ -102,7 +102,7 @@ def test_hazards_are_the_points_of_their_classes_within_range() -> None:
     assert 0 < len(expected) < points.size
     np.testing.assert_array_equal(hazards, np.array(expected))
     nothing = HazardRule('class', (), 0.0, 20.0, 1, 0.0)
-    assert len(hazard_points(points, None, None, nothing, DOWN)) == 0
+    assert len(hazard_points(points, None, nothing, DOWN, predicted=False)) == 0
 
 
 def test_hazards_alone_are_drawn_to_the_rocks_whose_smeared_outline_they_are() -> None:
@@ -113,9 +113,10 @@ def test_hazards_alone_are_drawn_to_the_rocks_whose_smeared_outline_they_are() -
     image, sure = np.zeros((60, 150, 3), np.uint8), np.ones(depth.shape, np.float32)
     points = organised_points(depth, CAMERA.resized(150, 60), image, label, sure, 1)
     rule, before = HazardRule('class', (ROCK,), 0.0, 20.0, 1, 0.0), points.copy()
-    known = hazard_points(points, None, None, rule, DOWN)
-    drawn = hazard_points(points, np.where(depth == 6.5, 1.0, 0.0), None, rule, DOWN)
-    assert known['z'].max() == 6.5 and drawn['z'].max() == 5.0
+    known, drawn = (
+        hazard_points(points, None, rule, DOWN, predicted=predicted) for predicted in (False, True)
+    )
+    assert known['z'].max() == 6.5 and drawn['z'].max() == pytest.approx(5.0 + LEAST_DEPTH_M)
     assert len(drawn) == len(known) == (label == ROCK).sum()
     np.testing.assert_array_equal(points, before)
 
@@ -128,7 +129,7 @@ def test_a_network_s_rock_is_no_deeper_than_wide_and_a_true_one_as_it_is() -> No
     points = organised_points(depth, CAMERA.resized(150, 60), image, label, sure, 1)
     rule = HazardRule('class', (ROCK,), 0.0, 20.0, 1, 0.0)
     true, seen = (
-        hazard_points(points, sigma, None, rule, DOWN) for sigma in (None, np.zeros_like(depth))
+        hazard_points(points, None, rule, DOWN, predicted=predicted) for predicted in (False, True)
     )
     assert len(true) == (label == ROCK).sum()
     assert seen['z'].min() == true['z'].min()
@@ -148,13 +149,13 @@ def test_a_network_s_rock_stands_up_and_a_true_one_may_be_low(sources: str) -> N
     down = down_from_pitch(PITCH_DEG)
     cost = np.zeros(label.shape, np.uint8)
     rule = HazardRule(sources, (ROCK,), 0.0, 20.0, 1, 0.1)
-    true = hazard_points(points, None, cost, rule, down)
-    seen = hazard_points(points, np.zeros_like(block), cost, rule, down)
+    true = hazard_points(points, cost, rule, down, predicted=False)
+    seen = hazard_points(points, cost, rule, down, predicted=True)
     assert len(true) == (label == ROCK).sum() > len(seen) > 0.5 * (block < ground).sum()
     assert seen['x'].min() > 0 > true['x'].min()
     # Whoever says that the ground there is too steep is heard all the same.
     cost[patch] = LETHAL
-    steep = hazard_points(points, np.zeros_like(block), cost, rule, down)
+    steep = hazard_points(points, cost, rule, down, predicted=True)
     assert (len(steep) == len(seen) + patch.sum()) == (sources == 'both')
 
 

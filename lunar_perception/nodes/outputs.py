@@ -108,11 +108,9 @@ class FrameOutputs:
             min_points=parameters.min_hazard_points,
             min_rise=RISE * parameters.max_step,
         )
-        sigma = self._prediction.uncertainty
-        if sigma is not None:
-            sigma = self._sampled(sigma)
         cost = self._cost if rule.by_geometry else None
-        points = hazard_points(self._points, sigma, cost, rule, self._down)
+        predicted = self._prediction.uncertainty is not None  # true depth has none
+        points = hazard_points(self._points, cost, rule, self._down, predicted=predicted)
         return cloud_message(points, self._header)
 
     def clearing(self) -> PointCloud2:

@@ -95,25 +95,27 @@ def places_of(points: np.ndarray) -> np.ndarray:
 
 def hazard_points(
     points: np.ndarray,
-    sigma: np.ndarray | None,
     cost: np.ndarray | None,
     rule: HazardRule,
     down: np.ndarray,
+    *,
+    predicted: bool,
 ) -> np.ndarray:
     """
     Return those of an image's points (h, w) that are hazards, (n,); n ≤ h · w.
 
-    `sigma` (h, w) metres is a network's depth's: with it, rocks' outlines are `sharpened`, what
-    does not `rise` by `min_rise` is no rock, and what lies `beyond_rocks` is no hazard. Without
-    it depth is taken for true. `cost` (h, w) is the ground's, as `hazard_mask` takes it; `down`
-    (3,) points along gravity in the camera's frame.
+    `cost` (h, w) is the ground's, as `hazard_mask` takes it; `down` (3,) points along gravity in
+    the camera's frame. Where a network has `predicted` the depth, rocks' outlines are
+    `sharpened`, what does not `rise` by `min_rise` is no rock, and what lies `beyond_rocks` is no
+    hazard. Otherwise depth is true, and so are its rocks.
     """
     label, confidence = points['label'], points['confidence']
     rock = label == ROCK
-    places = sharpened(places_of(points), rock, sigma)
-    if sigma is None:
+    places = places_of(points)
+    if not predicted:
         mask = hazard_mask(places, label, confidence, cost, rule)
     else:
+        places = sharpened(places, rock)
         groups = groups_of(rock & np.isfinite(places[..., 2]), places)
         flat = rock & (rise(places, groups, down) < rule.min_rise)
         groups[flat] = 0
