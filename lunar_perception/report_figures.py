@@ -156,7 +156,7 @@ def sparsification_curves(network: Evaluation) -> bytes | None:
     axes.set_ylim(0)
     axes.set_xlabel('% of pixels taken away')
     axes.set_ylabel('abs. rel. error of the rest')
-    axes.legend(fontsize=8)
+    _legend_above(axes)
     return _png(figure)
 
 
