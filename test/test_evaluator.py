@@ -72,8 +72,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_network(tmp_path_factory.mktemp('weights'))
 
 
-def start(*command: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, '-m', *command], stderr=subprocess.PIPE, text=True)
+def start(*command: str, stderr: int | None = subprocess.PIPE) -> subprocess.Popen[str]:
+    """Start a module; with `stderr` None, pytest shows what it says beside a failure."""
+    return subprocess.Popen([sys.executable, '-m', *command], stderr=stderr, text=True)
 
 
 def end(process: subprocess.Popen[str], status: int) -> str:
@@ -103,10 +104,12 @@ def test_the_graph_says_what_evaluate_says(scene: Scene, weights: Path, tmp_path
         'lunar_perception.nodes.unified_node',
         *('--ros-args', '-p', 'lossless:=true', '-p', f'model:={weights}'),
         *('-r', 'image:=/camera/left/image_raw', '-r', 'camera_info:=/camera/left/camera_info'),
+        stderr=None,
     )
     evaluator = start(
         'lunar_perception.nodes.evaluator_node',
         *('--ros-args', '-p', f'bag:={bag}', '-p', f'output:={output}'),
+        stderr=None,
     )
     player = start('lunar_perception.cli', 'bag', 'play', str(bag), '--lossless')
     try:
