@@ -78,7 +78,8 @@ class EvaluatorNode(Node):
     Node `/evaluation/evaluator`: pairs predictions and truth by exact stamp and scores them.
 
     Says on /evaluation/processed how many frames it has scored, for the first time (0) once the
-    unified node is active. The bag has ended when the truth's publishers are gone.
+    unified node is active, and with each of its diagnostics again. The bag has ended when the
+    truth's publishers are gone.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -277,6 +278,8 @@ class EvaluatorNode(Node):
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
+        if self._ready:
+            self._publish_processed()  # a player that missed it would wait for it in vain
 
 
 def evaluate(node: EvaluatorNode) -> bool:
