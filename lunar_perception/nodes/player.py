@@ -49,6 +49,9 @@ IDLE_PERIOD_S = 0.05
 READY_TIMEOUT_S = 600.0
 """For the evaluator to say that the node is ready, which loads a network first."""
 
+SETTLED_S = 2.0
+"""For subscriptions that the evaluator has heard of to be discovered here as well."""
+
 SCORED_TIMEOUT_S = 120.0
 DELIVERY_TIMEOUT_S = 10.0
 DELIVERY_PERIOD_S = 0.1
@@ -242,9 +245,12 @@ class Player(Node):
                 if topic in FRAME_TOPICS or topic in CAMERA_INFO.values()
             )
 
-        self._spin_until(
-            ready, READY_TIMEOUT_S, 'no evaluator says that it and the node are ready; start both'
-        )
+        failure = 'no evaluator says that it and the node are ready; start both'
+        self._spin_until(ready, READY_TIMEOUT_S, failure)
+        # The evaluator may know of the node before its subscriptions are discovered here, and a
+        # CameraInfo that it does not get is missing from its first frame.
+        settled = monotonic() + SETTLED_S
+        self._spin_until(lambda: monotonic() > settled and ready(), READY_TIMEOUT_S, failure)
         self._frames_due = self._scored or 0
 
     def _wait_until_scored(self, stamp_ns: int, part: str) -> None:
