@@ -26,8 +26,11 @@ SOURCES = ('class', 'geometry', 'both')
 LINK_M = 0.5
 """Metres up to which points that are neighbours in the image belong together."""
 
-SMEAR = 0.016
+SMEAR = 0.024
 """How far a network smears the outline of a rock, as a share of the image's width."""
+
+BESIDE = 0.35
+"""How much deeper than its neighbours in the image a rock may be, as a share of its width."""
 
 LEAST_DEPTH_M = 0.3
 """Metres that a rock may be deep, however narrow it looks."""
@@ -91,22 +94,23 @@ def hazard_mask(
     return hazard & (group_sizes(hazard, points) >= rule.min_points)
 
 
-def sharpened(points: np.ndarray, rock: np.ndarray) -> np.ndarray:
+def sharpened(points: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """
     Return points (h, w, 3) with the smeared outlines of rocks drawn to the rocks.
 
     From a rock to the ground behind it true depth is a step. A network's is a steep slope, whose
     points hang in the air behind the rock, and would mark cells where nothing stands. So a point
-    of `rock` (h, w) bool that lies more than `LEAST_DEPTH_M` behind the nearest rock beside it,
-    up to `SMEAR` away in the image, moves along its ray until it lies that far behind.
+    of one of `groups` (h, w) that lies farther behind the nearest rock beside it, up to `SMEAR`
+    away in the image, than `BESIDE` of its group's width moves along its ray until it does not.
     """
     reach = round(SMEAR * points.shape[1])
     if reach == 0:
         return points
     depth = points[..., 2]
-    nearest = np.where(rock & np.isfinite(depth), depth, np.float32(np.inf))
-    limit = cv2.erode(nearest, np.ones((2 * reach + 1,) * 2, np.uint8)) + np.float32(LEAST_DEPTH_M)
-    behind = rock & (depth > limit)
+    nearest = np.where(groups > 0, depth, np.float32(np.inf))
+    beside = cv2.erode(nearest, np.ones((2 * reach + 1,) * 2, np.uint8))
+    limit = beside + np.maximum(BESIDE * _widths(points, groups), LEAST_DEPTH_M)[groups]
+    behind = (groups > 0) & (depth > limit)
     scale = np.ones_like(depth)
     np.divide(limit, depth, out=scale, where=behind)
     return points * scale[..., None]
@@ -138,8 +142,7 @@ def beyond_rocks(points: np.ndarray, groups: np.ndarray, down: np.ndarray) -> np
     x, _, z = points[grouped].T
     distance = np.hypot(x, z)
     nearest, _ = _extremes(number, distance)
-    left, right = _extremes(number, x)
-    farthest = nearest + np.maximum(right - left, LEAST_DEPTH_M)
+    farthest = nearest + np.maximum(_widths(points, groups), LEAST_DEPTH_M)
     beyond = np.zeros(groups.shape, bool)
     beyond[grouped] = distance > farthest[number]
     beyond[beyond] = ~_steep(points, beyond, down)
@@ -181,6 +184,14 @@ def surest(mask: np.ndarray, points: np.ndarray, confidence: np.ndarray) -> np.n
     highest = np.zeros(int(groups.max()) + 1, confidence.dtype)
     np.maximum.at(highest, groups[mask], confidence[mask])
     return highest[groups]
+
+
+def _widths(points: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Return how wide each group is, (1 + number of groups,) metres; −Inf of none."""
+    grouped = groups > 0
+    left, right = _extremes(groups[grouped], points[grouped][:, 0])
+    widths: np.ndarray = right - left
+    return widths
 
 
 def _extremes(groups: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

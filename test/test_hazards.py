@@ -17,6 +17,7 @@
 import cv2
 from generated_ground import CAMERA, depth_of, flat, PITCH_DEG, with_crater
 from lunar_perception.hazards import (
+    BESIDE,
     beyond_rocks,
     group_sizes,
     groups_of,
@@ -172,20 +173,24 @@ def test_a_crater_is_a_hazard_by_geometry_though_all_is_called_regolith() -> Non
             assert marked.any() == (expected and sources == 'geometry')
 
 
-def smeared_rock() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return points and rock of a rock 5 m before a wall at 8 m, and true depth."""
-    truth = np.full((200, 250), 8.0, np.float32)
-    truth[60:140, 80:160] = 5.0
+def smeared_rock(width: int = 12) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return points and rock of a rock at 5 m, `width` px, with a wall at 6 m, and true depth."""
+    truth = np.full((200, 250), 6.0, np.float32)
+    truth[60:140, 80 : 80 + width] = 5.0
     depth = cv2.GaussianBlur(truth, (0, 0), 1.0)
     points = CAMERA.resized(250, 200).back_project(depth)
-    return points, depth < 7.0, truth  # labels run over the outline
+    return points, depth < 5.9, truth  # labels run over the outline
 
 
-def test_smeared_outlines_of_rocks_are_drawn_to_the_rock() -> None:
-    points, rock, _ = smeared_rock()
-    sharp = sharpened(points, rock)
-    assert (points[rock][:, 2] > 5.5).sum() > 200
-    assert sharp[rock][:, 2].max() == pytest.approx(5.0 + LEAST_DEPTH_M, abs=1e-5)
+@pytest.mark.parametrize('width', [12, 30])
+def test_smeared_outlines_of_rocks_are_drawn_to_the_rock(width: int) -> None:
+    points, rock, _ = smeared_rock(width)
+    sharp = sharpened(points, groups_of(rock, points))
+    across = np.ptp(points[rock][:, 0])
+    assert (points[rock][:, 2] > 5.5).sum() > 100
+    assert (width == 12) == (BESIDE * across < LEAST_DEPTH_M)
+    farthest = 5.0 + max(LEAST_DEPTH_M, BESIDE * across)
+    assert sharp[rock][:, 2].max() == pytest.approx(farthest, abs=1e-5)
     # Along their rays, never behind where they were, and nothing but rock.
     np.testing.assert_allclose(np.cross(sharp, points), 0, atol=1e-5)
     assert (sharp[..., 2] <= points[..., 2]).all()
@@ -195,14 +200,15 @@ def test_smeared_outlines_of_rocks_are_drawn_to_the_rock() -> None:
 def test_what_is_no_outline_stays_where_it_is() -> None:
     points, rock, truth = smeared_rock()
     step = CAMERA.resized(250, 200).back_project(truth)
-    step[truth > 7.0] = np.nan  # sky
-    np.testing.assert_array_equal(sharpened(step, truth < 7.0), step)
+    step[truth > 5.9] = np.nan  # sky
+    np.testing.assert_array_equal(sharpened(step, groups_of(truth < 5.9, step)), step)
     # Depth that grows gently over a rock, of which a part is unknown, and no rock at all.
     slope = points.copy()
     slope[..., 2] = np.linspace(5.0, 9.0, 250)
     slope[90:110, 100:120] = np.nan
-    np.testing.assert_array_equal(sharpened(slope, rock), slope)
-    np.testing.assert_array_equal(sharpened(points, np.zeros_like(rock)), points)
+    known = rock & np.isfinite(slope[..., 2])
+    np.testing.assert_array_equal(sharpened(slope, groups_of(known, slope)), slope)
+    np.testing.assert_array_equal(sharpened(points, np.zeros(rock.shape, int)), points)
 
 
 @pytest.mark.parametrize(('width', 'depth'), [(0.65, 0.65), (1.5, 1.5), (0.1, LEAST_DEPTH_M)])

@@ -44,7 +44,7 @@ if TYPE_CHECKING:  # importing torch takes seconds, and topics are to be adverti
 GEOMETRY_WIDTH = 400
 """Points in a row that the ground is judged by, at least, where the image has as many."""
 
-RISE = 0.4
+RISE = 0.5
 """Share of the highest step that a rock must stand up by; a network smears its upper edge."""
 
 

@@ -115,8 +115,8 @@ def hazard_points(
     if not predicted:
         mask = hazard_mask(places, label, confidence, cost, rule)
     else:
-        places = sharpened(places, rock)
         groups = groups_of(rock & np.isfinite(places[..., 2]), places)
+        places = sharpened(places, groups)
         flat = rock & (rise(places, groups, down) < rule.min_rise)
         groups[flat] = 0
         label = np.where(flat, np.uint32(UNLABELLED), label)
