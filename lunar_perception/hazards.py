@@ -29,8 +29,11 @@ LINK_M = 0.5
 SMEAR = 0.024
 """How far a network smears the outline of a rock, as a share of the image's width."""
 
-BESIDE = 0.35
+BESIDE = 0.4
 """How much deeper than its neighbours in the image a rock may be, as a share of its width."""
+
+LOW = 1 / 3
+"""Share of a rock's whole rise by which it reaches up in every column of the image."""
 
 LEAST_DEPTH_M = 0.3
 """Metres that a rock may be deep, however narrow it looks."""
@@ -127,6 +130,27 @@ def rise(points: np.ndarray, groups: np.ndarray, down: np.ndarray) -> np.ndarray
     grouped = groups > 0
     lowest, highest = _extremes(groups[grouped], _height(points[grouped], down))
     return np.where(grouped, (highest - lowest)[groups], 0)
+
+
+def beside_rocks(
+    points: np.ndarray, groups: np.ndarray, down: np.ndarray, min_rise: float
+) -> np.ndarray:
+    """
+    Return which points of rocks are ground beside their rock, (h, w) bool.
+
+    Labels run on from a rock into its shadow, but the ground there is flat: columns of the image
+    in which a group reaches up by less than `LOW` of its whole rise are not of the rock, unless
+    they reach up by `min_rise` metres, as of a low rock beside it. The rest is as `rise` takes it.
+    """
+    grouped = groups > 0
+    width = groups.shape[1]
+    column = np.broadcast_to(np.arange(width), groups.shape)
+    _, number = np.unique(groups[grouped] * width + column[grouped], return_inverse=True)
+    columns = np.zeros_like(groups)
+    columns[grouped] = 1 + number
+    least = np.minimum(LOW * rise(points, groups, down), min_rise)
+    beside: np.ndarray = rise(points, columns, down) < least
+    return beside
 
 
 def beyond_rocks(points: np.ndarray, groups: np.ndarray, down: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ import cv2
 from generated_ground import CAMERA, depth_of, flat, PITCH_DEG, with_crater
 from lunar_perception.hazards import (
     BESIDE,
+    beside_rocks,
     beyond_rocks,
     group_sizes,
     groups_of,
@@ -25,6 +26,7 @@ from lunar_perception.hazards import (
     HazardRule,
     LEAST_DEPTH_M,
     LINK_M,
+    LOW,
     rise,
     sharpened,
 )
@@ -238,6 +240,26 @@ def test_another_rock_s_face_behind_a_rock_is_no_smear() -> None:
     beyond = beyond_rocks(points, groups, DOWN)
     assert beyond[8:20].all()  # behind by more than the 0.6 m that the group is wide
     assert not beyond[:7].any() and not beyond[22:].any()
+
+
+@pytest.mark.parametrize(('height', 'kept'), [(0.05, False), (0.15, True)])
+def test_low_ground_beside_a_rock_is_none_of_it_and_a_low_rock_is(
+    height: float, kept: bool
+) -> None:
+    """A wall of 0.9 m, half as wide a part beside it that is lower, and that part elsewhere."""
+    x = np.r_[0.1 * np.arange(9), 4.0 + 0.1 * np.arange(3)]
+    heights = np.r_[np.full(6, 0.9), np.full(6, height)]
+    points = np.full((10, 12, 3), 5.0)
+    points[..., 0] = x
+    points[..., 1] = -heights * np.linspace(1.0, 0.0, 10)[:, None]
+    groups = groups_of(np.ones((10, 12), bool), points)
+    assert groups.max() == 2 and height < LOW * 0.9
+    beside = beside_rocks(points, groups, DOWN, 0.1)
+    np.testing.assert_array_equal(
+        beside.all(axis=0), [*[False] * 6, *[not kept] * 3, *[False] * 3]
+    )
+    np.testing.assert_array_equal(beside.any(axis=0), beside.all(axis=0))
+    assert not beside_rocks(points, np.zeros_like(groups), DOWN, 0.1).any()
 
 
 def test_a_group_rises_by_the_height_that_it_spans() -> None:

@@ -159,6 +159,25 @@ def test_a_network_s_rock_stands_up_and_a_true_one_may_be_low(sources: str) -> N
     assert (len(steep) == len(seen) + patch.sum()) == (sources == 'both')
 
 
+def test_a_shadow_that_is_called_rock_with_its_rock_is_no_hazard() -> None:
+    ground = depth_of(flat)
+    block = depth_of(with_rock(5.0, radius=0.4))
+    rock = block < ground
+    rows, columns = np.nonzero(rock)
+    label = np.where(rock, ROCK, CRATER).astype(np.uint8)
+    foot = slice(rows.max() - 6, rows.max() + 1)
+    label[foot, columns.max() : columns.max() + 25] = ROCK
+    image, sure = np.zeros((*label.shape, 3), np.uint8), np.ones(label.shape, np.float32)
+    points = organised_points(block, GROUND_CAMERA, image, label, sure, 1)
+    rule = HazardRule('class', (ROCK,), 0.0, 20.0, 1, 0.1)
+    down = down_from_pitch(PITCH_DEG)
+    true, seen = (
+        hazard_points(points, None, rule, down, predicted=predicted) for predicted in (False, True)
+    )
+    assert true['x'].max() > 0.8 and 0.3 < seen['x'].max() < 0.5
+    assert len(seen) > 0.8 * rock.sum()
+
+
 def test_clearing_ends_every_known_ray_at_a_finite_point() -> None:
     values = frame()
     points = points_of(values, 2)

@@ -18,6 +18,7 @@ from array import array
 
 from lunar_perception.camera import PinholeCamera
 from lunar_perception.hazards import (
+    beside_rocks,
     beyond_rocks,
     groups_of,
     hazard_mask,
@@ -105,9 +106,9 @@ def hazard_points(
     Return those of an image's points (h, w) that are hazards, (n,); n ≤ h · w.
 
     `cost` (h, w) is the ground's, as `hazard_mask` takes it; `down` (3,) points along gravity in
-    the camera's frame. Where a network has `predicted` the depth, rocks' outlines are
-    `sharpened`, what does not `rise` by `min_rise` is no rock, and what lies `beyond_rocks` is no
-    hazard. Otherwise depth is true, and so are its rocks.
+    the camera's frame. Where a network has `predicted` the depth, what lies `beside_rocks` or does
+    not `rise` by `min_rise` is no rock, outlines are `sharpened`, and what lies `beyond_rocks` is
+    no hazard. Otherwise depth is true, and so are its rocks.
     """
     label, confidence = points['label'], points['confidence']
     rock = label == ROCK
@@ -116,10 +117,12 @@ def hazard_points(
         mask = hazard_mask(places, label, confidence, cost, rule)
     else:
         groups = groups_of(rock & np.isfinite(places[..., 2]), places)
+        ground = beside_rocks(places, groups, down, rule.min_rise)
+        groups[ground] = 0
         places = sharpened(places, groups)
-        flat = rock & (rise(places, groups, down) < rule.min_rise)
-        groups[flat] = 0
-        label = np.where(flat, np.uint32(UNLABELLED), label)
+        ground |= rock & (rise(places, groups, down) < rule.min_rise)
+        groups[ground] = 0
+        label = np.where(ground, np.uint32(UNLABELLED), label)
         mask = hazard_mask(places, label, confidence, cost, rule)
         mask &= ~beyond_rocks(places, groups, down)
     hazards = points.view(WHOLE)[mask].view(POINT)

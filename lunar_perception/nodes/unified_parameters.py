@@ -86,7 +86,7 @@ class UnifiedParameters(PerceptionParameters):
     max_step: float = ros_parameter(
         0.2,
         'Highest step that the rover can climb, in metres; of what the network calls rock, only '
-        'what stands up by 0.4 of it is a hazard.',
+        'what stands up by half of it is a hazard.',
         least=0.01,
         most=10.0,
     )
