@@ -29,11 +29,11 @@ LINK_M = 0.5
 SMEAR = 0.024
 """How far a network smears the outline of a rock, as a share of the image's width."""
 
-BESIDE = 0.4
+DEPTH_PER_WIDTH = 0.4
 """How much deeper than its neighbours in the image a rock may be, as a share of its width."""
 
-LOW = 1 / 3
-"""Share of a rock's whole rise by which it reaches up in every column of the image."""
+COLUMN_RISE = 1 / 3
+"""Share of its whole rise by which a rock reaches up in each column of the image."""
 
 LEAST_DEPTH_M = 0.3
 """Metres that a rock may be deep, however narrow it looks."""
@@ -103,8 +103,8 @@ def sharpened(points: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
     From a rock to the ground behind it true depth is a step. A network's is a steep slope, whose
     points hang in the air behind the rock, and would mark cells where nothing stands. So a point
-    of one of `groups` (h, w) that lies farther behind the nearest rock beside it, up to `SMEAR`
-    away in the image, than `BESIDE` of its group's width moves along its ray until it does not.
+    of one of `groups` (h, w) lies at most `DEPTH_PER_WIDTH` of its group's width behind the
+    nearest rock beside it, up to `SMEAR` away in the image: else it moves along its ray.
     """
     reach = round(SMEAR * points.shape[1])
     if reach == 0:
@@ -112,7 +112,7 @@ def sharpened(points: np.ndarray, groups: np.ndarray) -> np.ndarray:
     depth = points[..., 2]
     nearest = np.where(groups > 0, depth, np.float32(np.inf))
     beside = cv2.erode(nearest, np.ones((2 * reach + 1,) * 2, np.uint8))
-    limit = beside + np.maximum(BESIDE * _widths(points, groups), LEAST_DEPTH_M)[groups]
+    limit = beside + np.maximum(DEPTH_PER_WIDTH * _widths(points, groups), LEAST_DEPTH_M)[groups]
     behind = (groups > 0) & (depth > limit)
     scale = np.ones_like(depth)
     np.divide(limit, depth, out=scale, where=behind)
@@ -139,8 +139,9 @@ def beside_rocks(
     Return which points of rocks are ground beside their rock, (h, w) bool.
 
     Labels run on from a rock into its shadow, but the ground there is flat: columns of the image
-    in which a group reaches up by less than `LOW` of its whole rise are not of the rock, unless
-    they reach up by `min_rise` metres, as of a low rock beside it. The rest is as `rise` takes it.
+    in which a group reaches up by less than `COLUMN_RISE` of its whole rise are none of the rock,
+    unless they reach up by `min_rise` metres, as those of a low rock beside it do. The rest is as
+    `rise` takes it.
     """
     grouped = groups > 0
     width = groups.shape[1]
@@ -148,7 +149,7 @@ def beside_rocks(
     _, number = np.unique(groups[grouped] * width + column[grouped], return_inverse=True)
     columns = np.zeros_like(groups)
     columns[grouped] = 1 + number
-    least = np.minimum(LOW * rise(points, groups, down), min_rise)
+    least = np.minimum(COLUMN_RISE * rise(points, groups, down), min_rise)
     beside: np.ndarray = rise(points, columns, down) < least
     return beside
 

@@ -17,16 +17,16 @@
 import cv2
 from generated_ground import CAMERA, depth_of, flat, PITCH_DEG, with_crater
 from lunar_perception.hazards import (
-    BESIDE,
     beside_rocks,
     beyond_rocks,
+    COLUMN_RISE,
+    DEPTH_PER_WIDTH,
     group_sizes,
     groups_of,
     hazard_mask,
     HazardRule,
     LEAST_DEPTH_M,
     LINK_M,
-    LOW,
     rise,
     sharpened,
 )
@@ -190,8 +190,8 @@ def test_smeared_outlines_of_rocks_are_drawn_to_the_rock(width: int) -> None:
     sharp = sharpened(points, groups_of(rock, points))
     across = np.ptp(points[rock][:, 0])
     assert (points[rock][:, 2] > 5.5).sum() > 100
-    assert (width == 12) == (BESIDE * across < LEAST_DEPTH_M)
-    farthest = 5.0 + max(LEAST_DEPTH_M, BESIDE * across)
+    assert (width == 12) == (DEPTH_PER_WIDTH * across < LEAST_DEPTH_M)
+    farthest = 5.0 + max(LEAST_DEPTH_M, DEPTH_PER_WIDTH * across)
     assert sharp[rock][:, 2].max() == pytest.approx(farthest, abs=1e-5)
     # Along their rays, never behind where they were, and nothing but rock.
     np.testing.assert_allclose(np.cross(sharp, points), 0, atol=1e-5)
@@ -253,7 +253,7 @@ def test_low_ground_beside_a_rock_is_none_of_it_and_a_low_rock_is(
     points[..., 0] = x
     points[..., 1] = -heights * np.linspace(1.0, 0.0, 10)[:, None]
     groups = groups_of(np.ones((10, 12), bool), points)
-    assert groups.max() == 2 and height < LOW * 0.9
+    assert groups.max() == 2 and height < COLUMN_RISE * 0.9
     beside = beside_rocks(points, groups, DOWN, 0.1)
     np.testing.assert_array_equal(
         beside.all(axis=0), [*[False] * 6, *[not kept] * 3, *[False] * 3]
