@@ -103,8 +103,9 @@ def sharpened(points: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
     From a rock to the ground behind it true depth is a step. A network's is a steep slope, whose
     points hang in the air behind the rock, and would mark cells where nothing stands. So a point
-    of one of `groups` (h, w) lies at most `DEPTH_PER_WIDTH` of its group's width behind the
-    nearest rock beside it, up to `SMEAR` away in the image: else it moves along its ray.
+    of one of `groups` (h, w), as `groups_of` returns them, may lie `DEPTH_PER_WIDTH` of its
+    group's width, at least `LEAST_DEPTH_M`, behind the nearest rock beside it, up to `SMEAR` away
+    in the image; one farther behind moves along its ray until it does.
     """
     reach = round(SMEAR * points.shape[1])
     if reach == 0:
