@@ -178,7 +178,8 @@ def test_a_crater_is_a_hazard_by_geometry_though_all_is_called_regolith() -> Non
 def smeared_rock(width: int = 12) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return points and rock of a rock at 5 m, `width` px, with a wall at 6 m, and true depth."""
     truth = np.full((200, 250), 6.0, np.float32)
-    truth[60:140, 80 : 80 + width] = 5.0
+    right = 80 + width
+    truth[60:140, 80:right] = 5.0
     depth = cv2.GaussianBlur(truth, (0, 0), 1.0)
     points = CAMERA.resized(250, 200).back_project(depth)
     return points, depth < 5.9, truth  # labels run over the outline

@@ -165,8 +165,8 @@ def test_a_shadow_that_is_called_rock_with_its_rock_is_no_hazard() -> None:
     rock = block < ground
     rows, columns = np.nonzero(rock)
     label = np.where(rock, ROCK, CRATER).astype(np.uint8)
-    foot = slice(rows.max() - 6, rows.max() + 1)
-    label[foot, columns.max() : columns.max() + 25] = ROCK
+    foot, right = slice(rows.max() - 6, rows.max() + 1), int(columns.max())
+    label[foot, slice(right, right + 25)] = ROCK
     image, sure = np.zeros((*label.shape, 3), np.uint8), np.ones(label.shape, np.float32)
     points = organised_points(block, GROUND_CAMERA, image, label, sure, 1)
     rule = HazardRule('class', (ROCK,), 0.0, 20.0, 1, 0.1)
