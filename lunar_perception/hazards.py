@@ -84,17 +84,19 @@ def hazard_mask(
     `confidence` (h, w) of the same pixels; `cost` (h, w) as `traversability.assess` returns it,
     for which a rule by class alone has no use.
     """
-    within = np.linalg.norm(points.astype(np.float64), axis=-1) <= rule.max_range
-    hazard = np.zeros(label.shape, bool)
-    if rule.by_class:
-        named = np.isin(label, rule.classes) & within
-        # A rock is unsure at its outline; what is not one, throughout.
-        hazard |= named & (surest(named, points, confidence) >= rule.min_confidence)
+    distance2 = np.einsum('hwc,hwc->hw', points, points, dtype=np.float64)
+    within = distance2 <= rule.max_range**2
+    classes = rule.classes if rule.by_class else ()
+    hazard = np.isin(label, classes) & within
+    groups = groups_of(hazard, points)
+    # A rock is unsure at its outline; what is not one, throughout.
+    hazard &= surest(groups, confidence) >= rule.min_confidence
     if rule.by_geometry:
         if cost is None:
             raise ValueError(f'hazards by {rule.sources} need the cost of the ground')
         hazard |= (cost == LETHAL) & within
-    return hazard & (group_sizes(hazard, points) >= rule.min_points)
+        groups = groups_of(hazard, points)
+    return hazard & (group_sizes(groups) >= rule.min_points)
 
 
 def sharpened(points: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -197,18 +199,18 @@ def _away(points: np.ndarray, down: np.ndarray) -> np.ndarray:
     return away
 
 
-def group_sizes(mask: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Return how many points each one's group has, (h, w) int; 0 where `mask` (h, w) is false."""
-    groups = groups_of(mask, points)
-    sizes: np.ndarray = np.bincount(groups.ravel())[groups]
-    return sizes * mask
+def group_sizes(groups: np.ndarray) -> np.ndarray:
+    """Return how many points each one's group has, (h, w) int; 0 where there is no group."""
+    sizes = np.bincount(groups.ravel())
+    sizes[0] = 0
+    return sizes[groups]
 
 
-def surest(mask: np.ndarray, points: np.ndarray, confidence: np.ndarray) -> np.ndarray:
-    """Return the highest `confidence` (h, w) in each one's group; 0 where `mask` is false."""
-    groups = groups_of(mask, points)
+def surest(groups: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """Return the highest `confidence` (h, w) in each one's group; 0 where there is no group."""
+    grouped = groups > 0
     highest = np.zeros(int(groups.max()) + 1, confidence.dtype)
-    np.maximum.at(highest, groups[mask], confidence[mask])
+    np.maximum.at(highest, groups[grouped], confidence[grouped])
     return highest[groups]
 
 

@@ -103,7 +103,7 @@ def test_group_sizes_are_those_of_the_links() -> None:
     points[..., 2] += rng.choice([0.0, 0.3, 0.6], points.shape[:2]).astype(np.float32)
     points[4, 4] = np.nan
     mask = rng.random(points.shape[:2]) < 0.6
-    sizes = group_sizes(mask, points)
+    sizes = group_sizes(groups_of(mask, points))
     for start in zip(*np.nonzero(mask), strict=True):
         group, to_visit = {start}, [start]
         while to_visit:
