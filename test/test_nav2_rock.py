@@ -24,10 +24,16 @@ from sensor_msgs.msg import PointCloud2  # noqa: F401  where it is missing, so i
 FAULTS = ('off_the_rock', 'front_missed', 'left_behind')
 
 
+@pytest.fixture(scope='module')
+def predictor() -> UnifiedPredictor:
+    return UnifiedPredictor.from_pretrained(precision='fp32')
+
+
 @pytest.mark.parametrize('number', [1, 2, 3])
-def test_lethal_cells_are_the_rock_s_and_gone_with_it(number: int) -> None:
+def test_lethal_cells_are_the_rock_s_and_gone_with_it(
+    number: int, predictor: UnifiedPredictor
+) -> None:
     scene = LevelScene(scene_seed(5, number), size=512)
-    predictor = UnifiedPredictor.from_pretrained(precision='fp32')
     found = dict(scene.figures(predictor, UnifiedParameters(cloud_stride=2)))
     assert len(found) == 4  # truth and network, in either costmap
     for name, counts in found.items():
