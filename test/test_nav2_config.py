@@ -221,6 +221,9 @@ def test_hazards_mark_and_clearing_clears(stem: str, costmap: str) -> None:
     assert 2.5 < hazards['obstacle_max_range'] < clearing['raytrace_max_range'] <= reach
     if stem == 'voxel':
         assert layer['z_voxels'] <= 16
+        # Level ground lies amid a layer: no ray enters the one below it.
+        above_border = -layer['origin_z'] % layer['z_resolution']
+        assert 0.25 <= above_border <= layer['z_resolution'] - 0.25
 
 
 @pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)

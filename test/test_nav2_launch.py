@@ -15,8 +15,8 @@
 """
 The mapping launch file under the real launch system.
 
-Once with stand-ins for what need not be installed: nodes that take their parameters and topics as
-any node does, and say what they were given. Once with Nav2 itself, where it is.
+With stand-ins for what need not be installed: nodes that take their parameters and topics as any
+node does, and say what they were given. `test_nav2_installed.py` has Nav2 itself, where it is.
 """
 
 from collections.abc import Iterator
@@ -25,11 +25,7 @@ import json
 from math import cos, radians, sin
 import os
 from pathlib import Path
-import shutil
-import signal
-import subprocess
 import sys
-from time import monotonic
 from typing import Any
 
 from ament_index_python.packages import (
@@ -40,14 +36,10 @@ from ament_index_python.packages import (
 from lifecycle_msgs.srv import GetState
 from lunar_perception.data.lusnar_format import LUSNAR_MOUNTING
 from lunar_perception.data.ros_frames import camera_pose
-from nav_msgs.msg import OccupancyGrid
+from mapping_launch import COSTMAPS, Launched, own_domain, peer_node, TIMEOUT_S
 import numpy as np
 import pytest
-import rclpy
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
-from sensor_msgs.msg import CameraInfo, Image
 from tiny_network import save_tiny_network
 import yaml
 
@@ -58,15 +50,11 @@ try:
 except PackageNotFoundError:
     pytest.skip('needs lunar_perception as colcon installs it', allow_module_level=True)
 
-TIMEOUT_S = 240.0
-COSTMAPS = ('local_costmap', 'global_costmap')
 TAKEN = {
     *('points', 'points/hazards', 'points/clearing'),
     *('costmap/label', 'costmap/confidence', 'costmap/label_info'),
 }
 """What the parameter files take from the unified node."""
-
-NAV2 = {'nav2_costmap_2d', 'nav2_lifecycle_manager', 'tf2_ros'}
 
 REPORT = """
 import json, os, sys
@@ -141,10 +129,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return a domain of our own, and a network that loads at once."""
     folder = tmp_path_factory.mktemp('nav2')
     return {
-        **os.environ,
-        'ROS_DOMAIN_ID': str(1 + (os.getpid() + 33) % 100),
-        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
-        'ROS_LOG_DIR': str(folder / 'log'),
+        **own_domain(folder, 33),
         'TINY_NETWORK': str(save_tiny_network(folder / 'model')),
     }
 
@@ -170,62 +155,10 @@ def stand_ins(tmp_path: Path, environment: dict[str, str]) -> dict[str, str]:
     }
 
 
-class Launched:
-    """`ros2 launch lunar_perception nav2_mapping.launch.py`, ended by SIGINT as by Ctrl-C."""
-
-    def __init__(self, environment: dict[str, str], output: Path, **arguments: str) -> None:
-        self.output = output
-        with output.open('w') as file:
-            self.process = subprocess.Popen(
-                [
-                    *(
-                        shutil.which('ros2'),
-                        'launch',
-                        'lunar_perception',
-                        'nav2_mapping.launch.py',
-                    ),
-                    *(f'{name}:={value}' for name, value in arguments.items()),
-                ],
-                env=environment,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-            )
-
-    def __enter__(self) -> 'Launched':
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.send_signal(signal.SIGINT)
-        try:
-            self.process.wait(TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            raise
-
-    def until(self, reached: Any, what: str, spin: Any) -> Any:
-        """Spin until `reached` answers with something, which is returned."""
-        deadline = monotonic() + TIMEOUT_S
-        while not (answer := reached()):
-            assert monotonic() < deadline, f'{what} did not come:\n{self.output.read_text()}'
-            assert self.process.poll() is None, self.output.read_text()
-            spin()
-        return answer
-
-
 @pytest.fixture
-def peer(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
-    for name in ('ROS_DOMAIN_ID', 'ROS_AUTOMATIC_DISCOVERY_RANGE'):
-        monkeypatch.setenv(name, environment[name])
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    node = rclpy.create_node('peer', context=context)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-    node.spin_once = lambda: executor.spin_once(timeout_sec=0.1)
-    yield node
-    executor.shutdown()
-    node.destroy_node()
-    context.try_shutdown()
+def peer(environment: dict[str, str]) -> Iterator[Node]:
+    with peer_node(environment) as node:
+        yield node
 
 
 def state_of(peer: Node, launched: Launched, name: str) -> str:
@@ -308,7 +241,8 @@ def check_camera(words: list[str]) -> None:
 
 
 def test_what_is_not_installed_is_named(tmp_path: Path, environment: dict[str, str]) -> None:
-    missing = sorted({'nav2_costmap_2d', 'semantic_segmentation_layer'} - INSTALLED)
+    needed = {'nav2_costmap_2d', 'semantic_segmentation_layer'}
+    missing = sorted(needed - set(get_packages_with_prefixes()))
     if not missing:
         pytest.skip('all of it is installed')
     output = tmp_path / 'output.txt'
@@ -317,60 +251,3 @@ def test_what_is_not_installed_is_named(tmp_path: Path, environment: dict[str, s
     said = output.read_text()
     assert 'not installed: ' in said and all(name in said for name in missing)
     assert 'process started' not in said
-
-
-INSTALLED = set(get_packages_with_prefixes())
-
-
-@pytest.mark.skipif(not INSTALLED >= NAV2, reason='needs Nav2 (ros-jazzy-navigation2)')
-def test_nav2_publishes_lethal_cells(
-    tmp_path: Path, environment: dict[str, str], peer: Node
-) -> None:
-    """All that the network sees within range is a hazard here, whatever it calls it."""
-    from geometry_msgs.msg import TransformStamped
-    from tf2_msgs.msg import TFMessage
-
-    parameters = tmp_path / 'parameters.yaml'
-    parameters.write_text(
-        '/**:\n  ros__parameters:\n    default_fov_deg: 80.0\n'
-        '    hazard_classes: [regolith, crater, rock, mountain]\n'
-    )
-    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    transforms = peer.create_publisher(TFMessage, '/tf_static', latched)
-    at_rest = []
-    for parent, child in (('map', 'odom'), ('odom', 'base_link')):
-        transform = TransformStamped(child_frame_id=child)
-        transform.header.frame_id = parent
-        transform.transform.rotation.w = 1.0
-        at_rest.append(transform)
-    transforms.publish(TFMessage(transforms=at_rest))
-    images = peer.create_publisher(Image, '/perception/image', 1)
-    infos = peer.create_publisher(CameraInfo, '/perception/camera_info', 1)
-    image, info = Image(height=256, width=256, encoding='rgb8', step=768), CameraInfo()
-    ground = np.zeros((256, 256, 3), np.uint8)
-    ground[80:] = np.linspace(90, 160, 176, dtype=np.uint8)[:, None, None]
-    image.data = ground.tobytes()
-    info.height = info.width = 256
-    info.k = [152.5, 0.0, 128.0, 0.0, 152.5, 128.0, 0.0, 0.0, 1.0]
-    grids: dict[str, OccupancyGrid] = {}
-    for costmap in COSTMAPS:
-        peer.create_subscription(
-            OccupancyGrid,
-            f'/{costmap}/costmap',
-            lambda message, name=costmap: grids.__setitem__(name, message),
-            latched,
-        )
-
-    def lethal_in_both() -> bool:
-        image.header.frame_id = info.header.frame_id = 'camera_left_optical'
-        image.header.stamp = info.header.stamp = peer.get_clock().now().to_msg()
-        infos.publish(info)
-        images.publish(image)
-        return (
-            all(100 in grids[name].data for name in COSTMAPS if name in grids) and len(grids) == 2
-        )
-
-    arguments = {'rviz': 'false', 'device': 'cpu', 'params_file': str(parameters)}
-    with Launched(environment, tmp_path / 'output.txt', **arguments) as launched:
-        launched.until(lethal_in_both, 'lethal cells', peer.spin_once)
-    assert launched.process.returncode == 0

@@ -1,0 +1,198 @@
+# Copyright 2026 lunar_perception contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Nav2 itself, where it is installed: what its costmaps make of a rock that comes and goes.
+
+A generated picture of level ground with a rock 5 m ahead, and one without it, go through the
+launched node, with the weights that ship, into the costmaps of each layer that is installed.
+"""
+
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from time import monotonic
+
+from ament_index_python.packages import get_packages_with_prefixes
+from benchmarks.nav2_rock import LevelScene, ROCK, TOLERANCE, within
+from geometry_msgs.msg import TransformStamped
+from lunar_perception.commands.synth import scene_seed
+from mapping_launch import COSTMAPS, Launched, own_domain, peer_node
+from nav_msgs.msg import OccupancyGrid
+import numpy as np
+import pytest
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from reference_costmap import ReferenceCostmap, shipped_parameters
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+
+INSTALLED = set(get_packages_with_prefixes())
+NEEDED = {'lunar_perception', 'nav2_costmap_2d', 'nav2_lifecycle_manager', 'tf2_ros'}
+if find_spec('ros2launch') is None or not INSTALLED >= NEEDED:
+    pytest.skip('needs Nav2 (ros-jazzy-navigation2)', allow_module_level=True)
+
+LAYERS = {
+    'obstacle': 'nav2_costmap_2d',
+    'voxel': 'nav2_costmap_2d',
+    'stvl': 'spatio_temporal_voxel_layer',
+    'semantic': 'semantic_segmentation_layer',
+}
+RESOLUTION = {name: shipped_parameters(name)['resolution'] for name in COSTMAPS}
+
+PERIOD_S = 0.5
+"""From one picture to the next."""
+
+CLOUDS = ('/perception/points/hazards', '/perception/points/clearing')
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+LETHAL = 100
+"""What an OccupancyGrid says of a lethal cell."""
+
+
+class Rover:
+    """A rover at rest that looks at one picture again and again, and hears what comes of it."""
+
+    def __init__(self, node: Node, scene: LevelScene) -> None:
+        self.node = node
+        self.image = Image(encoding='rgb8')
+        self.info = info_of(scene)
+        self.grids: dict[str, OccupancyGrid] = {}
+        self.clouds: dict[str, PointCloud2] = {}
+        self._sent = -np.inf
+        self._images = node.create_publisher(Image, '/perception/image', 1)
+        self._infos = node.create_publisher(CameraInfo, '/perception/camera_info', 1)
+        for topic in CLOUDS:
+            node.create_subscription(PointCloud2, topic, self._keeper(self.clouds, topic), 1)
+        for name in COSTMAPS:
+            keep = self._keeper(self.grids, name)
+            node.create_subscription(OccupancyGrid, f'/{name}/costmap', keep, LATCHED)
+        self._transforms = stand_still(node)
+
+    @staticmethod
+    def _keeper(kept: dict, name: str) -> Callable:
+        return lambda message: kept.__setitem__(name, message)
+
+    def look_at(self, picture: np.ndarray) -> None:
+        height, width, _ = picture.shape
+        self.image.height, self.image.width, self.image.step = height, width, 3 * width
+        self.image.data = picture.tobytes()
+
+    def spin(self) -> None:
+        """Send the picture when it is time to, and hear what is there."""
+        if monotonic() - self._sent > PERIOD_S:
+            self._sent = monotonic()
+            for message in (self.image, self.info):
+                message.header.frame_id = 'camera_left_optical'
+                message.header.stamp = self.node.get_clock().now().to_msg()
+            self.info.header.stamp = self.image.header.stamp
+            self._infos.publish(self.info)
+            self._images.publish(self.image)
+        self.node.spin_once()
+
+    def lethal(self, costmap: str) -> np.ndarray:
+        """Return the lethal cells' centres, (N, 2) metres; none where there is no costmap yet."""
+        grid = self.grids.get(costmap)
+        if grid is None:
+            return np.zeros((0, 2))
+        cells = np.reshape(grid.data, (grid.info.height, grid.info.width)) == LETHAL
+        corner = grid.info.origin.position
+        return [corner.x, corner.y] + (np.argwhere(cells)[:, ::-1] + 0.5) * grid.info.resolution
+
+
+def info_of(scene: LevelScene) -> CameraInfo:
+    camera = scene.moon.camera
+    info = CameraInfo(height=camera.height, width=camera.width)
+    info.k = [camera.fx, 0.0, camera.cx, 0.0, camera.fy, camera.cy, 0.0, 0.0, 1.0]
+    return info
+
+
+def stand_still(node: Node) -> object:
+    """Say that map, odom and base_link are one; the return value has to be kept."""
+    from tf2_msgs.msg import TFMessage  # comes with tf2_ros
+
+    publisher = node.create_publisher(TFMessage, '/tf_static', LATCHED)
+    at_rest = []
+    for parent, child in (('map', 'odom'), ('odom', 'base_link')):
+        transform = TransformStamped(child_frame_id=child)
+        transform.header.frame_id = parent
+        transform.transform.rotation.w = 1.0
+        at_rest.append(transform)
+    publisher.publish(TFMessage(transforms=at_rest))
+    return publisher
+
+
+@pytest.fixture(scope='module')
+def scene() -> LevelScene:
+    return LevelScene(scene_seed(5, 1), size=512)
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return own_domain(tmp_path, 47)
+
+
+@pytest.fixture
+def rover(environment: dict[str, str], scene: LevelScene) -> Iterator[Rover]:
+    with peer_node(environment) as node:
+        yield Rover(node, scene)
+
+
+def of_the_rock(scene: LevelScene, cells: np.ndarray, resolution: float) -> np.ndarray:
+    """Return which of `cells` (N, 2), centres in metres, are as near to it as is allowed."""
+    depth, label = scene.with_rock.depth, scene.with_rock.label
+    seen = scene.moon.camera.back_project(depth)[label == ROCK] @ scene.eye.rotation.T
+    places = (seen + scene.eye.position)[:, :2]
+    lethal, rock, eye = (
+        np.floor(values / resolution).astype(int)
+        for values in (cells, places, scene.eye.position[None, :2])
+    )
+    return within(lethal, np.unique(rock, axis=0), eye, TOLERANCE['network'])
+
+
+def reference(rover: Rover, scene: LevelScene, costmap: str) -> np.ndarray:
+    """Return the lethal cells' centres in the reference costmap, given the same clouds."""
+    expected = ReferenceCostmap(shipped_parameters(costmap))
+    for topic in CLOUDS:
+        expected.receive(topic, rover.clouds[topic], scene.transform)
+    expected.update()
+    return expected.lethal()
+
+
+def same(some: np.ndarray, others: np.ndarray) -> bool:
+    """Return whether both are the same cells, by their centres (N, 2) in any order."""
+    return sorted(some.round(3).tolist()) == sorted(others.round(3).tolist())
+
+
+@pytest.mark.parametrize('layer', LAYERS)
+def test_a_rock_is_marked_and_gone_with_it(
+    layer: str, tmp_path: Path, environment: dict[str, str], rover: Rover, scene: LevelScene
+) -> None:
+    if LAYERS[layer] not in INSTALLED:
+        pytest.skip(f'needs {LAYERS[layer]}')
+
+    def at_the_rock() -> list[bool]:
+        near = (of_the_rock(scene, rover.lethal(n), RESOLUTION[n]) for n in COSTMAPS)
+        return [bool(cells.any()) for cells in near]
+
+    arguments = {'layer': layer, 'rviz': 'false', 'device': 'cpu'}
+    with Launched(environment, tmp_path / 'output.txt', **arguments) as launched:
+        rover.look_at(scene.with_rock.image)
+        launched.until(lambda: all(at_the_rock()), 'lethal cells', rover.spin)
+        # The semantic layer takes labels as they are, with their outlines.
+        for name in COSTMAPS if layer != 'semantic' else ():
+            cells = rover.lethal(name)
+            assert of_the_rock(scene, cells, RESOLUTION[name]).all()
+            assert same(cells, reference(rover, scene, name))
+        rover.look_at(scene.without.image)
+        launched.until(lambda: not any(at_the_rock()), 'cleared cells', rover.spin)
+    assert launched.process.returncode == 0
