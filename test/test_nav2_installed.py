@@ -16,13 +16,15 @@
 Nav2 itself, where it is installed: what its costmaps make of a rock that comes and goes.
 
 A generated picture of level ground with a rock 5 m ahead, and one without it, go through the
-launched node, with the weights that ship, into the costmaps of each layer that is installed.
+launched node, with the weights that ship, into the costmaps of each layer that is installed. What
+these mark is held against the reference costmap, which stands in for Nav2 elsewhere.
 """
 
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from ament_index_python.packages import get_packages_with_prefixes
 from benchmarks.nav2_rock import LevelScene, ROCK, TOLERANCE, within
@@ -37,8 +39,9 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from reference_costmap import ReferenceCostmap, shipped_parameters
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
+NEEDED = {'lunar_perception', 'nav2_costmap_2d', 'nav2_lifecycle_manager', 'tf2_ros'}
 INSTALLED = set(get_packages_with_prefixes()) if find_spec('ros2launch') else set()
-if not INSTALLED >= {'lunar_perception', 'nav2_costmap_2d', 'nav2_lifecycle_manager', 'tf2_ros'}:
+if NEEDED - INSTALLED:
     pytest.skip('needs Nav2 (ros-jazzy-navigation2)', allow_module_level=True)
 
 LAYERS = {
@@ -59,7 +62,7 @@ LETHAL = 100
 
 
 class Rover:
-    """A rover at rest that looks at one picture again and again, and hears what comes of it."""
+    """A rover that looks at one picture again and again, and hears what comes of it."""
 
     def __init__(self, node: Node, scene: LevelScene) -> None:
         self.node = node
@@ -75,11 +78,16 @@ class Rover:
         for name in COSTMAPS:
             keep = self._keeper(self.grids, name)
             node.create_subscription(OccupancyGrid, f'/{name}/costmap', keep, LATCHED)
-        self._transforms = stand_still(node)
+        at_first = transforms_at(0.0, 0.0)
+        self._transforms = node.create_publisher(type(at_first), '/tf_static', LATCHED)
+        self._transforms.publish(at_first)
 
     @staticmethod
     def _keeper(kept: dict, name: str) -> Callable:
         return lambda message: kept.__setitem__(name, message)
+
+    def stand_at(self, x: float, y: float) -> None:
+        self._transforms.publish(transforms_at(x, y))
 
     def look_at(self, picture: np.ndarray) -> None:
         height, width, _ = picture.shape
@@ -108,26 +116,21 @@ class Rover:
         return [corner.x, corner.y] + (np.argwhere(cells)[:, ::-1] + 0.5) * grid.info.resolution
 
 
+def transforms_at(x: float, y: float) -> Any:
+    """Return what says that base_link is x, y metres from odom, which is map."""
+    from tf2_msgs.msg import TFMessage  # comes with tf2_ros, which is looked for above
+
+    to_odom, to_base = (TransformStamped(child_frame_id=child) for child in ('odom', 'base_link'))
+    to_odom.header.frame_id, to_base.header.frame_id = 'map', 'odom'
+    to_base.transform.translation.x, to_base.transform.translation.y = x, y
+    return TFMessage(transforms=[to_odom, to_base])
+
+
 def info_of(scene: LevelScene) -> CameraInfo:
     camera = scene.moon.camera
     info = CameraInfo(height=camera.height, width=camera.width)
     info.k = [camera.fx, 0.0, camera.cx, 0.0, camera.fy, camera.cy, 0.0, 0.0, 1.0]
     return info
-
-
-def stand_still(node: Node) -> object:
-    """Say that map, odom and base_link are one; the return value has to be kept."""
-    from tf2_msgs.msg import TFMessage  # comes with tf2_ros
-
-    publisher = node.create_publisher(TFMessage, '/tf_static', LATCHED)
-    at_rest = []
-    for parent, child in (('map', 'odom'), ('odom', 'base_link')):
-        transform = TransformStamped(child_frame_id=child)
-        transform.header.frame_id = parent
-        transform.transform.rotation.w = 1.0
-        at_rest.append(transform)
-    publisher.publish(TFMessage(transforms=at_rest))
-    return publisher
 
 
 @pytest.fixture(scope='module')
@@ -194,4 +197,30 @@ def test_a_rock_is_marked_and_gone_with_it(
             assert same(cells, reference(rover, scene, name))
         rover.look_at(scene.without.image)
         launched.until(lambda: not any(at_the_rock()), 'cleared cells', rover.spin)
+    assert launched.process.returncode == 0
+
+
+def test_the_window_rolls_as_the_reference_s(
+    tmp_path: Path, environment: dict[str, str], rover: Rover, scene: LevelScene
+) -> None:
+    """Where the rover goes it sees a rock as far ahead; the ones before stay, if not in view."""
+    expected = {name: ReferenceCostmap(shipped_parameters(name)) for name in COSTMAPS}
+
+    def as_expected() -> bool:
+        return all(same(rover.lethal(name), expected[name].lethal()) for name in COSTMAPS)
+
+    rover.look_at(scene.with_rock.image)
+    arguments = {'rviz': 'false', 'device': 'cpu'}
+    with Launched(environment, tmp_path / 'output.txt', **arguments) as launched:
+        for x, y in ((0.0, 0.0), (1.37, -2.23), (-0.4, 3.01)):
+            rover.stand_at(x, y)
+            rover.clouds.clear()
+            launched.until(lambda: len(rover.clouds) == len(CLOUDS), 'clouds', rover.spin)
+            camera = scene.transform.copy()
+            camera[:2, 3] += (x, y)
+            for costmap in expected.values():
+                for topic, cloud in rover.clouds.items():
+                    costmap.receive(topic, cloud, camera)
+                costmap.update(x, y)
+            launched.until(as_expected, 'the same cells', rover.spin)
     assert launched.process.returncode == 0
