@@ -30,6 +30,9 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 TIMEOUT_S = 240.0
+ENDS = ('process has died', 'Aborting bringup')
+"""What launch and Nav2's lifecycle manager say when there is nothing left to wait for."""
+
 COSTMAPS = ('local_costmap', 'global_costmap')
 
 
@@ -98,7 +101,7 @@ class Launched:
         deadline = monotonic() + TIMEOUT_S
         while not (answer := reached()):
             assert monotonic() < deadline, f'{what} did not come:\n{self.output.read_text()}'
-            assert self.process.poll() is None, self.output.read_text()
-            assert 'process has died' not in (said := self.output.read_text()), said
+            said = self.output.read_text()
+            assert self.process.poll() is None and not any(end in said for end in ENDS), said
             spin()
         return answer

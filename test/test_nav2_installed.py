@@ -37,6 +37,7 @@ import pytest
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from reference_costmap import ReferenceCostmap, shipped_parameters
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 NEEDED = {'lunar_perception', 'nav2_costmap_2d', 'nav2_lifecycle_manager', 'tf2_ros'}
@@ -74,17 +75,11 @@ class Rover:
         self._images = node.create_publisher(Image, '/perception/image', 1)
         self._infos = node.create_publisher(CameraInfo, '/perception/camera_info', 1)
         for topic in CLOUDS:
-            node.create_subscription(PointCloud2, topic, self._keeper(self.clouds, topic), 1)
-        for name in COSTMAPS:
-            keep = self._keeper(self.grids, name)
-            node.create_subscription(OccupancyGrid, f'/{name}/costmap', keep, LATCHED)
+            node.create_subscription(PointCloud2, topic, keeper(self.clouds, topic), 1)
+        listen_to_costmaps(node, self.grids)
         at_first = transforms_at(0.0, 0.0)
         self._transforms = node.create_publisher(type(at_first), '/tf_static', LATCHED)
         self._transforms.publish(at_first)
-
-    @staticmethod
-    def _keeper(kept: dict, name: str) -> Callable:
-        return lambda message: kept.__setitem__(name, message)
 
     def stand_at(self, x: float, y: float) -> None:
         self._transforms.publish(transforms_at(x, y))
@@ -114,6 +109,17 @@ class Rover:
         cells = np.reshape(grid.data, (grid.info.height, grid.info.width)) == LETHAL
         corner = grid.info.origin.position
         return [corner.x, corner.y] + (np.argwhere(cells)[:, ::-1] + 0.5) * grid.info.resolution
+
+
+def keeper(kept: dict, name: str) -> Callable:
+    return lambda message: kept.__setitem__(name, message)
+
+
+def listen_to_costmaps(node: Node, grids: dict[str, OccupancyGrid]) -> None:
+    """Keep the newest of each in `grids`."""
+    for name in COSTMAPS:
+        topic, keep = f'/{name}/costmap', keeper(grids, name)
+        node.create_subscription(OccupancyGrid, topic, keep, LATCHED)
 
 
 def transforms_at(x: float, y: float) -> Any:
@@ -223,4 +229,33 @@ def test_the_window_rolls_as_the_reference_s(
                     costmap.receive(topic, cloud, camera)
                 costmap.update(x, y)
             launched.until(as_expected, 'the same cells', rover.spin)
+    assert launched.process.returncode == 0
+
+
+def test_a_clock_that_begins_before_odometry_does_not_end_the_wait(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """As a bag's clock does, it jumps from 0 to the time of recording, before there is any TF."""
+    arguments = {'use_sim_time': 'true', 'rviz': 'false', 'device': 'cpu'}
+    grids: dict[str, OccupancyGrid] = {}
+    with (
+        peer_node(environment) as node,
+        Launched(environment, tmp_path / 'output.txt', **arguments) as launched,
+    ):
+        clock, now = node.create_publisher(Clock, '/clock', 1), Clock()
+        now.clock.sec = 1_700_000_000
+
+        def tick() -> None:
+            now.clock.sec += 1
+            clock.publish(now)
+            node.spin_once()
+
+        said = launched.output
+        launched.until(lambda: 'Checking transform' in said.read_text(), 'waiting', node.spin_once)
+        until = now.clock.sec + 30
+        launched.until(lambda: now.clock.sec > until, 'the clock', tick)
+        at_first = transforms_at(0.0, 0.0)
+        node.create_publisher(type(at_first), '/tf_static', LATCHED).publish(at_first)
+        listen_to_costmaps(node, grids)
+        launched.until(lambda: len(grids) == len(COSTMAPS), 'costmaps', tick)
     assert launched.process.returncode == 0
