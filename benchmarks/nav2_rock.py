@@ -126,14 +126,18 @@ class LevelScene:
         level = Pose(np.zeros(3), np.eye(3))
         return renderer.view(self.moon.camera, self.eye, level, self.moon.look, 0)
 
+    def rock_places(self) -> np.ndarray:
+        """Return where the picture truly shows the rock, (N, 3) metres in the rover's frame."""
+        on_rock = self.moon.camera.back_project(self.with_rock.depth)[self.with_rock.label == ROCK]
+        places: np.ndarray = on_rock @ self.eye.rotation.T + self.eye.position
+        return places
+
     def figures(
         self, predictor: UnifiedPredictor, settings: UnifiedParameters
     ) -> Iterator[tuple[str, dict[str, int]]]:
         """Yield counts by origin and costmap."""
-        camera = self.moon.camera
+        camera, seen = self.moon.camera, self.rock_places()
         true_depth, on_rock = self.with_rock.depth, self.with_rock.label == ROCK
-        seen = camera.back_project(true_depth)[on_rock]
-        seen = seen @ self.eye.rotation.T + self.eye.position
         for origin, limits in TOLERANCE.items():
             views = (self.with_rock, self.without)
             predictions = [

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The mapping launch file as a process of its own, and a node that talks with what it starts."""
+"""The mapping launch file as a process of its own, and a node that talks with what is there."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,10 +58,12 @@ def peer_node(environment: dict[str, str]) -> Iterator[Node]:
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
     node.spin_once = lambda: executor.spin_once(timeout_sec=0.1)
-    yield node
-    executor.shutdown()
-    node.destroy_node()
-    context.try_shutdown()
+    try:
+        yield node
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        context.try_shutdown()
 
 
 class Launched:
@@ -69,20 +71,11 @@ class Launched:
 
     def __init__(self, environment: dict[str, str], output: Path, **arguments: str) -> None:
         self.output = output
+        words = [shutil.which('ros2'), 'launch', 'lunar_perception', 'nav2_mapping.launch.py']
+        words += [f'{name}:={value}' for name, value in arguments.items()]
         with output.open('w') as file:
             self.process = subprocess.Popen(
-                [
-                    *(
-                        shutil.which('ros2'),
-                        'launch',
-                        'lunar_perception',
-                        'nav2_mapping.launch.py',
-                    ),
-                    *(f'{name}:={value}' for name, value in arguments.items()),
-                ],
-                env=environment,
-                stdout=file,
-                stderr=subprocess.STDOUT,
+                words, env=environment, stdout=file, stderr=subprocess.STDOUT
             )
 
     def __enter__(self) -> 'Launched':

@@ -30,10 +30,9 @@ from lunar_perception.commands.local_dds import FAST_DDS_PROFILE
 from lunar_perception.nodes import gravity, network, perception_node
 from lunar_perception.nodes.gravity import Gravity
 from lunar_perception.traversability import down_from_pitch, LETHAL
+from mapping_launch import own_domain, peer_node
 import numpy as np
 import pytest
-import rclpy
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from reference_costmap import ReferenceCostmap
 from sensor_msgs.msg import CameraInfo, Image, Imu, PointCloud2
@@ -213,35 +212,21 @@ def test_without_tf_the_next_best_stands_in_and_it_is_said(
 
 
 @pytest.mark.skipif(gravity.tf2_ros is None, reason='needs tf2_ros')
-def test_tf2_itself_knows_best(monkeypatch: pytest.MonkeyPatch) -> None:
-    own_domain(monkeypatch)
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    node = rclpy.create_node('rover', context=context)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-    found = Gravity(node, 'odom')
-    assert 'no transform from eye to odom' in found.down(HEADER, PITCH_DEG).problem
-    transform = TransformStamped(child_frame_id='eye')
-    transform.header.frame_id = 'odom'
-    transform.transform.rotation = quaternion_of(axes(27.0))
-    gravity.tf2_ros.StaticTransformBroadcaster(node).sendTransform(transform)
-    deadline = monotonic() + 30
-    while (down := found.down(HEADER, PITCH_DEG)).problem:
-        assert monotonic() < deadline, down.problem
-        executor.spin_once(timeout_sec=0.1)
+def test_tf2_itself_knows_best(tmp_path: Path) -> None:
+    with peer_node(own_domain(tmp_path, 61)) as node:
+        found = Gravity(node, 'odom')
+        assert 'no transform from eye to odom' in found.down(HEADER, PITCH_DEG).problem
+        transform = TransformStamped(child_frame_id='eye')
+        transform.header.frame_id = 'odom'
+        transform.transform.rotation = quaternion_of(axes(27.0))
+        gravity.tf2_ros.StaticTransformBroadcaster(node).sendTransform(transform)
+        deadline = monotonic() + 30
+        while (down := found.down(HEADER, PITCH_DEG)).problem:
+            assert monotonic() < deadline, down.problem
+            node.spin_once()
+        found.stop()
     assert down.source == 'TF from odom'
     np.testing.assert_allclose(down.direction, down_from_pitch(27.0), atol=1e-6)
-    found.stop()
-    executor.shutdown()
-    node.destroy_node()
-    context.try_shutdown()
-
-
-def own_domain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv('ROS_DOMAIN_ID', str(1 + (os.getpid() + 61) % 100))
-    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    monkeypatch.setenv('FASTRTPS_DEFAULT_PROFILES_FILE', str(FAST_DDS_PROFILE))
 
 
 class RegolithEverywhere:
@@ -263,7 +248,9 @@ class RegolithEverywhere:
 @pytest.fixture
 def crater(monkeypatch: pytest.MonkeyPatch) -> Iterator[np.ndarray]:
     """Give the depth that the node's network sees: a crater in a plain, 5 m ahead."""
-    own_domain(monkeypatch)
+    monkeypatch.setenv('ROS_DOMAIN_ID', str(1 + (os.getpid() + 61) % 100))
+    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    monkeypatch.setenv('FASTRTPS_DEFAULT_PROFILES_FILE', str(FAST_DDS_PROFILE))
     depth = depth_of(with_crater(5.0, 1.5, 0.7, rim=0.15))
     monkeypatch.setattr(network, 'load_predictor', lambda _: RegolithEverywhere(depth))
     monkeypatch.setattr(perception_node, 'DIAGNOSTICS_PERIOD_S', 0.05)
