@@ -156,6 +156,30 @@ def test_equals_transformers_layers_on_a_wide_image(tmp_path: Path) -> None:
         torch.testing.assert_close(neck, encoder.neck(x), atol=TOLERANCE, rtol=TOLERANCE)
 
 
+def test_an_oblong_image_can_keep_the_squares_relative_positions(tmp_path: Path) -> None:
+    """On request: offsets as in the square of its area, its ends' where they go beyond."""
+    table = torch.randn(2 * 8 - 1, 4)
+    rows = vit.gather_relative(table, 4, side=8)
+    columns = vit.gather_relative(table, 16, side=8)
+    query, key = torch.meshgrid(torch.arange(16), torch.arange(16), indexing='ij')
+    torch.testing.assert_close(columns, table[(query - key).clamp(-7, 7) + 7])
+    torch.testing.assert_close(rows, columns[:4, :4])
+
+    reference = randomised(SamVisionModel(vision_config()))
+    stretches = ours(reference, tmp_path)
+    keeps = ours(reference, tmp_path, stretch_positions=False)
+    with torch.no_grad():
+        for size in (128, 96, 208):
+            square = torch.randn(1, 3, size, size)
+            for kept, stretched in zip(keeps(square), stretches(square), strict=True):
+                torch.testing.assert_close(kept, stretched, atol=0, rtol=0)
+        # 4 × 16 tokens have the area of 8 × 8, the native grid.
+        for block, positions in zip(keeps.blocks, keeps._tables(4, 16).relative, strict=True):
+            if not block.window:
+                expected = vit.gather_relative(block.attn.rel_pos_w, 16, side=8)
+                torch.testing.assert_close(positions.columns, expected)
+
+
 def test_taps_come_in_the_order_asked_for(tmp_path: Path) -> None:
     reference = randomised(SamVisionModel(vision_config()))
     images = torch.randn(1, 3, 64, 128)

@@ -27,6 +27,7 @@ from lunar_perception.inference.prediction import Prediction
 from lunar_perception.inference.predictor import SHIPPED_WEIGHTS, UnifiedPredictor
 from lunar_perception.models import UnifiedConfig, UnifiedModel
 from lunar_perception.models.encoders import SamEncoderConfig
+from lunar_perception.synthetic import Moon, MoonConfig
 from lunar_perception.taxonomy import SKY
 import numpy as np
 import pytest
@@ -403,6 +404,22 @@ def test_the_shipped_weights_load() -> None:
     predictor = UnifiedPredictor.from_pretrained(device='cpu')
     assert predictor.config.encoder == UnifiedConfig.rover().encoder
     assert (SHIPPED_WEIGHTS / 'model.safetensors').stat().st_size <= 16 * 2**20
+
+
+@pytest.mark.parametrize(('height', 'width'), [(384, 512), (288, 512), (512, 384)])
+def test_depth_is_right_whatever_the_images_shape(height: int, width: int) -> None:
+    """The middle of a picture shows the same ground at the same distance, however it was cut."""
+    predictor = UnifiedPredictor.from_pretrained(device='cpu', backend='torch')
+    (frame,) = Moon(MoonConfig(seed=7, size=512)).frames(1)
+    top, left = (512 - height) // 2, (512 - width) // 2
+    cut = slice(top, top + height), slice(left, left + width)
+    whole = frame.camera
+    camera = PinholeCamera(width, height, whole.fx, whole.fy, whole.cx - left, whole.cy - top)
+    depth = predictor(np.ascontiguousarray(frame.left[cut]), camera).depth
+    truth = frame.depth[cut]
+    near = (truth < 10) & np.isfinite(depth)
+    assert near.mean() > 0.2
+    assert np.median(depth[near] / truth[near]) == pytest.approx(1, abs=0.1)
 
 
 def run_python(code: str) -> str:

@@ -183,6 +183,18 @@ def test_the_papers_depth_is_a_share_of_its_maximum() -> None:
         torch.testing.assert_close(depth, torch.full_like(depth, expected))
 
 
+@pytest.mark.parametrize('name', NETWORKS)
+def test_depth_of_an_oblong_image_is_for_the_focal_length_of_its_width(name: str) -> None:
+    """What the heads answer is for the square of its area, √(H / W) as wide."""
+    model = network(name)
+    nn.init.zeros_(model.depth_head.predict.weight)
+    depth = {
+        size: model(torch.randn(1, 3, *size)).depth.median() for size in ((64, 64), (64, 256))
+    }
+    torch.testing.assert_close(depth[64, 256], 2 * depth[64, 64])
+    torch.testing.assert_close(model(torch.randn(1, 3, 256, 64)).depth.median(), depth[64, 64] / 2)
+
+
 def test_rover_is_small_enough_to_ship(tmp_path: Path) -> None:
     model = UnifiedModel(UnifiedConfig.rover())
     assert sum(p.numel() for p in model.parameters()) <= 7_000_000
@@ -264,6 +276,7 @@ def test_configurations_survive_json(name: str) -> None:
         ({'encoder': {'taps': [2, 5, 8]}}, 'needs 4 taps'),
         ({'encoder': {'taps': []}}, 'gives no map'),
         ({'encoder': {'image_size': 100}}, 'no multiple of patch_size'),
+        ({'encoder': {'stretch_positions': 'no'}}, 'must be true or false'),
         ({'encoder': {'kind': 'sam2', 'blocks': [1, 2]}}, 'each of 4 stages'),
         ({'encoder': {'kind': 'sam2', 'channels': [8, 8, 16, 32]}}, 'must change from stage'),
     ],

@@ -16,6 +16,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import sqrt
 from pathlib import Path
 from typing import Any, cast, Literal, NamedTuple, Self
 
@@ -49,6 +50,9 @@ class SamEncoderConfig:
         image_size: side of the square image that the position tables are stored for.
         taps: indices of the blocks whose maps come out, in this order.
         neck_channels: width of SAM's neck, whose map comes last; 0 leaves the neck away.
+        stretch_positions: whether an oblong image stretches relative positions along its longer
+            side, as in transformers; else they stay as in the square of its area, where things
+            are seen at the same scale.
         kind: tells this encoder from the others in JSON.
 
     Raises ValueError for values that make no encoder.
@@ -65,9 +69,12 @@ class SamEncoderConfig:
     image_size: int = 1024
     taps: tuple[int, ...] = (2, 5, 8, 11)
     neck_channels: int = 0
+    stretch_positions: bool = True
     kind: Literal['sam'] = 'sam'
 
     def __post_init__(self) -> None:
+        if not isinstance(self.stretch_positions, bool):
+            raise ValueError(f'stretch_positions {self.stretch_positions!r} must be true or false')
         require_counts(
             self, 'hidden_size', 'depth', 'heads', 'window_size', 'patch_size', 'image_size'
         )
@@ -268,7 +275,8 @@ class SamEncoder(nn.Module):
             ).permute(0, 2, 3, 1)
         folded = absolute.is_cuda if self.folded is None else self.folded
         blocks = cast(Iterable[Block], self.blocks)
-        positions = [block.positions(height, width, folded=folded) for block in blocks]
+        side = None if self.config.stretch_positions else round(sqrt(height * width))
+        positions = [block.positions(height, width, side, folded=folded) for block in blocks]
         return _Tables(absolute, positions)
 
     def forward(self, images: Tensor, extra: Tensor | None = None) -> tuple[Tensor, ...]:

@@ -16,6 +16,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import sqrt
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -69,7 +70,7 @@ class UnifiedConfig:
             encoder frozen; None trains all.
         input_size: side in pixels of the square whose area the predictor resizes images to.
         canonical_focal: the canonical camera's focal length in units of the input's width.
-        max_depth: farthest depth in metres that is answered.
+        max_depth: farthest depth in metres that is answered, of a square image.
         temperature: logits are divided by it for calibrated probabilities.
         uncertainty_scale: factor that calibrates the depth's uncertainty.
 
@@ -179,6 +180,7 @@ class UnifiedConfig:
                 global_blocks=blocks,
                 taps=blocks,
                 image_size=448,
+                stretch_positions=False,
             ),
             decoder_channels=64,
             detail_channels=(32, 48, 64, 96),
@@ -250,8 +252,13 @@ class UnifiedModel(CheckpointedModel):
         Raises ValueError when H or W is not a multiple of `multiple`.
         """
         size = images.shape[-2:]
+        height, width = size
         features = self._features(images)
         depth, log_scale = self.depth_head(features, size)
+        if width != height:
+            # The heads learn from squares, so what they answer is for the focal length that the
+            # square of the image's area has.
+            depth = depth * sqrt(width / height)
         logits = self.segmentation_head(features).float()
         return UnifiedOutput(upsample(logits, size), depth, log_scale)
 

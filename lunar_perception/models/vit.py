@@ -49,18 +49,21 @@ class RelativePositions(NamedTuple):
     places: Tensor | None = None
 
 
-def gather_relative(table: Tensor, size: int) -> Tensor:
+def gather_relative(table: Tensor, size: int, side: int | None = None) -> Tensor:
     """
     Return the embedding of every offset between `size` positions on one axis.
 
-    `table` (2n − 1, d) holds offsets −(n − 1) … n − 1; for another size than n it is resized
-    linearly to 2·size − 1 entries. The result (size, size, d) is indexed [query, key].
+    `table` (2n − 1, d) holds offsets −(n − 1) … n − 1; for another `side` than n (None: `size`)
+    it is resized linearly to 2·side − 1 entries. Offsets beyond these have the last one's
+    embedding. The result (size, size, d) is indexed [query, key].
     """
-    offsets = 2 * size - 1
-    if len(table) != offsets:
-        table = F.interpolate(table.T[None], size=offsets, mode='linear')[0].T
+    side = side or size
+    entries = 2 * side - 1
+    if len(table) != entries:
+        table = F.interpolate(table.T[None], size=entries, mode='linear')[0].T
     position = torch.arange(size, device=table.device)
-    return table[position[:, None] - position[None, :] + size - 1]
+    offset = position[:, None] - position[None, :]
+    return table[offset.clamp(1 - side, side - 1) + side - 1]
 
 
 def one_hot_places(height: int, width: int, like: Tensor) -> Tensor:
@@ -93,11 +96,17 @@ class RelativeAttention(nn.Module):
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * grid - 1, width // heads))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * grid - 1, width // heads))
 
-    def positions(self, height: int, width: int, *, folded: bool = False) -> RelativePositions:
-        """Return this layer's relative positions on a height × width grid of tokens."""
+    def positions(
+        self, height: int, width: int, side: int | None = None, *, folded: bool = False
+    ) -> RelativePositions:
+        """
+        Return this layer's relative positions on a height × width grid of tokens.
+
+        They are those of a grid of `side` × `side`; None: each axis has its own.
+        """
         rows, columns = (
-            gather_relative(self.rel_pos_h, height),
-            gather_relative(self.rel_pos_w, width),
+            gather_relative(self.rel_pos_h, height, side),
+            gather_relative(self.rel_pos_w, width, side),
         )
         places = one_hot_places(height, width, rows) if folded else None
         if places is not None and rows.shape[2] + places.shape[1] > FLASH_CHANNELS:
@@ -204,15 +213,18 @@ class Block(nn.Module):
         self.layer_norm2 = nn.LayerNorm(width, eps=1e-6)
         self.mlp = Mlp(width, hidden)
 
-    def positions(self, height: int, width: int, *, folded: bool = False) -> RelativePositions:
+    def positions(
+        self, height: int, width: int, side: int | None = None, *, folded: bool = False
+    ) -> RelativePositions:
         """
         Return this layer's relative positions when the image has height × width tokens.
 
-        `folded` asks for places too, unless heads would become too wide for flash attention.
+        `side` as in `RelativeAttention.positions`. `folded` asks for places too, unless heads
+        would become too wide for flash attention.
         """
         if self.window:
-            height = width = self.window
-        return self.attn.positions(height, width, folded=folded)
+            height = width = side = self.window
+        return self.attn.positions(height, width, side, folded=folded)
 
     def forward(self, x: Tensor, positions: RelativePositions) -> Tensor:
         attended = self.layer_norm1(x)
