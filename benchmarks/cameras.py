@@ -13,12 +13,13 @@
 # limitations under the License.
 
 """
-How far off depth is where the camera is not as high as the weights expect.
+How far off depth is for cameras that are mounted or see otherwise than the weights expect.
 
-    python -m benchmarks.camera_height [--scenes N] [--seed S] [--model M] [--output JSON]
+    python -m benchmarks.cameras [--scenes N] [--seed S] [--model M] [--output JSON]
 
-The same generated scenes, one frame each, are seen by LuSNAR's camera at several heights. By
-height, over what is nearer than six times it:
+The same generated scenes, one frame each, are seen by LuSNAR's camera (1.5 m up, 20° down, 80°
+wide), changed in its height, its pitch or its field of view. For each, over what is nearer than
+six times its height:
 
 - ratio: depth to true depth, the median over scenes of each one's median.
 - ratio_least, ratio_largest: of any scene.
@@ -36,7 +37,16 @@ from lunar_perception.synthetic.config import CameraMount
 import numpy as np
 from tqdm import tqdm
 
-HEIGHTS_M = (0.5, 0.75, 0.9, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5)
+CAMERAS = {
+    'height': {
+        f'{height} m': CameraMount(height=height)
+        for height in (0.5, 0.75, 0.9, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5)
+    },
+    'pitch': {f'{pitch}°': CameraMount(pitch_deg=pitch) for pitch in (0, 5, 10, 20, 30, 40, 50)},
+    'field of view': {
+        f'{fov}°': CameraMount(fov_deg=fov) for fov in (30, 40, 50, 60, 70, 80, 90, 100, 110, 120)
+    },
+}
 NEAR = 6.0
 """Heights of the camera up to which depth is compared; beyond, it is much less sure."""
 
@@ -52,20 +62,22 @@ def main() -> None:
 
     predictor = UnifiedPredictor.from_pretrained(arguments.model, precision='fp32')
     seeds = [scene_seed(arguments.seed, number) for number in range(1, arguments.scenes + 1)]
-    results = {}
-    for height in HEIGHTS_M:
-        ratios = [
-            near_ratios(predictor, MoonConfig(seed, arguments.size, CameraMount(height)))
-            for seed in tqdm(seeds, desc=f'{height} m up')
-        ]
-        medians = [float(np.median(ratio)) for ratio in ratios]
-        results[f'{height} m'] = {
-            'ratio': float(np.median(medians)),
-            'ratio_least': min(medians),
-            'ratio_largest': max(medians),
-            'abs_rel': float(np.mean([np.abs(ratio - 1).mean() for ratio in ratios])),
-        }
-        print(height, results[f'{height} m'])
+    results: dict[str, dict[str, dict[str, float]]] = {}
+    for kind, mounts in CAMERAS.items():
+        results[kind] = {}
+        for name, mount in mounts.items():
+            ratios = [
+                near_ratios(predictor, MoonConfig(seed, arguments.size, mount))
+                for seed in tqdm(seeds, desc=f'{kind} {name}', disable=None)
+            ]
+            medians = [float(np.median(ratio)) for ratio in ratios]
+            results[kind][name] = {
+                'ratio': float(np.median(medians)),
+                'ratio_least': min(medians),
+                'ratio_largest': max(medians),
+                'abs_rel': float(np.mean([np.abs(ratio - 1).mean() for ratio in ratios])),
+            }
+            print(kind, name, results[kind][name])
     if arguments.output:
         write_record(arguments.output, {'scenes': arguments.scenes, **results})
 
