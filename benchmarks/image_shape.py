@@ -65,13 +65,13 @@ def main() -> None:
         for mount in (CameraMount(), None):
             config = MoonConfig(scene_seed(arguments.seed, number), SIZE, mount)
             (frame,) = Moon(config).frames(1)
-            truth_depth = _middle(frame.depth)
+            truth_depth = middle(frame.depth)
             truth_depth[truth_depth >= NEAR_M] = np.nan
             for shape, size in SHAPES.items():
-                camera = _middle_camera(frame.camera, size)
-                prediction = predictor(_middle(frame.left, size), camera)
-                label, depth = _middle(prediction.label), _middle(prediction.depth)
-                scores[shape].update(label, None, depth, None, _middle(frame.label), truth_depth)
+                camera = middle_camera(frame.camera, size)
+                prediction = predictor(middle(frame.left, size), camera)
+                label, depth = middle(prediction.label), middle(prediction.depth)
+                scores[shape].update(label, None, depth, None, middle(frame.label), truth_depth)
                 ratios[shape].append(float(np.nanmedian(depth / truth_depth)))
     results: dict[str, Any] = {
         shape: {
@@ -88,14 +88,14 @@ def main() -> None:
         write_record(arguments.output, {'frames': 2 * arguments.scenes, **results})
 
 
-def _middle(image: np.ndarray, size: tuple[int, int] = MIDDLE) -> np.ndarray:
+def middle(image: np.ndarray, size: tuple[int, int] = MIDDLE) -> np.ndarray:
     """Return a copy of an image's middle, of height and width `size`."""
     top, left = ((whole - part) // 2 for whole, part in zip(image.shape, size, strict=False))
     rows, columns = slice(top, top + size[0]), slice(left, left + size[1])
     return image[rows, columns].copy()
 
 
-def _middle_camera(camera: PinholeCamera, size: tuple[int, int]) -> PinholeCamera:
+def middle_camera(camera: PinholeCamera, size: tuple[int, int]) -> PinholeCamera:
     """Return the camera of an image's middle."""
     height, width = size
     return PinholeCamera(

@@ -20,6 +20,7 @@ from pathlib import Path
 import subprocess
 import sys
 
+from benchmarks.image_shape import middle, middle_camera
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lunar_perception.camera import LUSNAR_CAMERA, PinholeCamera
@@ -411,12 +412,9 @@ def test_depth_is_right_whatever_the_images_shape(height: int, width: int) -> No
     """The middle of a picture shows the same ground at the same distance, however it was cut."""
     predictor = UnifiedPredictor.from_pretrained(device='cpu', backend='torch')
     (frame,) = Moon(MoonConfig(seed=7, size=512)).frames(1)
-    top, left = (512 - height) // 2, (512 - width) // 2
-    cut = slice(top, top + height), slice(left, left + width)
-    whole = frame.camera
-    camera = PinholeCamera(width, height, whole.fx, whole.fy, whole.cx - left, whole.cy - top)
-    depth = predictor(np.ascontiguousarray(frame.left[cut]), camera).depth
-    truth = frame.depth[cut]
+    size = (height, width)
+    depth = predictor(middle(frame.left, size), middle_camera(frame.camera, size)).depth
+    truth = middle(frame.depth, size)
     near = (truth < 10) & np.isfinite(depth)
     assert near.mean() > 0.2
     assert np.median(depth[near] / truth[near]) == pytest.approx(1, abs=0.1)
